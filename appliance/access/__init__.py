@@ -1,0 +1,1 @@
+"""Protocols by which users reach their accounts: POP, IMAP, PWD."""

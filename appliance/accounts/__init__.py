@@ -1,0 +1,1 @@
+"""The gate to an account: open, log-in, mailboxes; requests are data, served by the account's own task."""

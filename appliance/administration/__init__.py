@@ -1,0 +1,1 @@
+"""What the faces of administration share: CLI grammar, forms."""

@@ -1,0 +1,1 @@
+"""Members of a cluster; a single server is its own coordinator."""

@@ -1,0 +1,1 @@
+"""Directory records, units, schema and search (the store only)."""

@@ -1,0 +1,1 @@
+"""What every room stands on: supervisor, channel, listener, disk, journal, log, settings, operations, schedule."""

@@ -1,0 +1,1 @@
+"""Mailboxes on disk: mbox, mdir, index, ACL, flags, search."""

@@ -1,0 +1,1 @@
+"""Delivery modules: smtp, local."""

@@ -1,0 +1,1 @@
+"""Statistics elements, events and metrics seen from outside."""

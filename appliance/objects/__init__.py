@@ -1,0 +1,1 @@
+"""Domains, accounts, groups, forwarders, aliases: names, the settings chain, rights, life cycle."""

@@ -1,0 +1,1 @@
+"""One question, 'where does this address go?', for every purpose."""

@@ -1,0 +1,1 @@
+"""Receiver, spool, enqueuer, queues, dequeuer, reports."""
