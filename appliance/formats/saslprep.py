@@ -1,6 +1,7 @@
 """Preparation of user names and passwords for comparison (SASLprep, RFC 4013).
 
-Two keyboards make two byte forms of one password ("é" as one character, or as a letter and an accent); both must log in.
+Two keyboards make two byte forms of one password ("é" as one character, or as a letter and an accent);
+both must log in.
 """
 
 from __future__ import annotations
