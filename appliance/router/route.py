@@ -1,0 +1,82 @@
+"""What the router answers, and the seam by which modules take part (manual, chapter 27)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from appliance.kernel.operations import Caller
+
+
+class Purpose(StrEnum):
+    """What an address is routed for; some steps apply to mail only."""
+
+    MAIL = "mail"
+    RETURN_PATH = "return path"
+    ACCESS = "access"
+    MAILBOX = "mailbox"
+    WEB = "web"
+    WAKEUP = "wake-up"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an address goes.
+
+    `module` is SMTP, LOCAL, LIST, PIPE or SYSTEM (NULL); `host` is the module's queue (domain, `account@domain`);
+    `address` is what the module needs of the address; `original` the address as it was asked for. `simple`: the address
+    had no route in it. `relay`: a table record or forwarder set the can-relay mark. `mailbox`: direct mailbox addressing.
+    `unified`: the local part goes into the envelope-recipients field. `all`: mail to all accounts.
+    """
+
+    module: str
+    host: str
+    address: str
+    original: str
+    simple: bool = True
+    relay: bool = False
+    mailbox: str = ""
+    unified: bool = False
+    detail: str = ""
+
+    def with_original(self, original: str) -> Route:
+        return replace(self, original=original)
+
+
+class Refused(Exception):
+    """The address is not accepted. `permanent` False asks to try again later; `code` is an enhanced status (RFC 3463)."""
+
+    def __init__(self, text: str, *, permanent: bool = True, code: str = "5.1.1") -> None:
+        super().__init__(text)
+        self.text = text
+        self.permanent = permanent
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A step changed the address: `local` and `domain` go through the router again from the beginning."""
+
+    local: str
+    domain: str
+    relay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An address on its way: `domain` is empty for the main domain; `simple` and `relay` are what has come together."""
+
+    local: str
+    domain: str
+    original: str
+    purpose: Purpose
+    simple: bool
+    relay: bool
+    caller: Caller | None = None
+
+
+class RouterStep(Protocol):
+    """A module asked by the router in the first or the final round: ignore (None), rewrite, accept or raise Refused."""
+
+    async def __call__(self, address: Address) -> Route | Rewritten | None: ...
