@@ -1,0 +1,126 @@
+"""Programs that send mail: what they hand over must be in the recipient's INBOX, byte for byte where that can be said."""
+
+from __future__ import annotations
+
+import email
+import imaplib
+import smtplib
+from pathlib import Path
+
+import pytest
+
+from tests.interop.pillarbox import PASSWORD, Pillarbox, Run
+from tests.interop.processes import LOOPBACK, eventually
+
+
+def received(server: Pillarbox, account: str, subject: str) -> bytes:
+    """The message of this subject in an INBOX, waited for; empty when it does not come."""
+    with imaplib.IMAP4(LOOPBACK, server.port("IMAP")) as client:
+        client.login(server.address(account), PASSWORD)
+
+        def look() -> list[bytes]:
+            client.select("INBOX", readonly=True)
+            _, found = client.search(None, "SUBJECT", f'"{subject}"')
+            return list(found[0].split())
+
+        numbers = eventually(look)
+        if not numbers:
+            return b""
+        _, data = client.fetch(numbers[0].decode(), "(BODY.PEEK[])")
+        assert isinstance(data[0], tuple)
+        return bytes(data[0][1])
+
+
+def test_swaks_delivers_to_a_local_user(server: Pillarbox, run: Run) -> None:
+    said = run(
+        *("swaks", "--server", f"{LOOPBACK}:{server.port('SMTP')}", "--from", "friend@example.org"),
+        *("--to", server.address("ann"), "--header", "Subject: by swaks", "--body", "first line\n.second line"),
+    )
+    assert "250" in said
+    body = received(server, "ann", "by swaks")
+    assert b"first line\r\n.second line\r\n" in body, "a line that starts with a dot keeps it"
+    assert b"Received: from " in body
+
+
+def test_swaks_logs_in_and_sends_with_each_method(server: Pillarbox, run: Run) -> None:
+    for method in ("PLAIN", "LOGIN"):
+        said = run(
+            *("swaks", "--server", f"{LOOPBACK}:{server.port('SMTP')}", "--auth", method),
+            *("--auth-user", server.address("ann"), "--auth-password", PASSWORD),
+            *("--from", server.address("ann"), "--to", server.address("bob")),
+            *("--header", f"Subject: sent after {method}"),
+        )
+        assert "235" in said
+        assert received(server, "bob", f"sent after {method}")
+
+
+def test_swaks_is_refused_with_a_wrong_password(server: Pillarbox, run: Run) -> None:
+    said = run(
+        *("swaks", "--server", f"{LOOPBACK}:{server.port('SMTP')}", "--auth", "PLAIN"),
+        *("--auth-user", server.address("ann"), "--auth-password", "wrong", "--quit-after", "AUTH"),
+        statuses=(28,),
+    )
+    assert "535" in said
+
+
+def test_swaks_is_told_of_an_unknown_user(server: Pillarbox, run: Run) -> None:
+    said = run(
+        *("swaks", "--server", f"{LOOPBACK}:{server.port('SMTP')}", "--from", "friend@example.org"),
+        *("--to", server.address("nobody-here"), "--quit-after", "RCPT"),
+        statuses=(24,),
+    )
+    assert " 550" in said
+
+
+def test_swaks_pipelines_with_starttls(server: Pillarbox, run: Run) -> None:
+    said = run(
+        *("swaks", "--server", f"{LOOPBACK}:{server.port('SMTP')}", "--pipeline", "--tls"),
+        *("--from", "friend@example.org", "--to", server.address("ann"), "--header", "Subject: behind TLS"),
+    )
+    assert "TLSv1" in said
+    assert b"ESMTPS" in received(server, "ann", "behind TLS").partition(b"\r\n\r\n")[0]
+
+
+def test_curl_sends_a_file(server: Pillarbox, run: Run, tmp_path: Path) -> None:
+    letter = tmp_path / "letter"
+    content = b"From: friend@example.org\r\nSubject: by curl\r\n\r\n" + b"".join(
+        b"line %d\r\n" % n for n in range(3000)
+    )
+    letter.write_bytes(content)
+    run(
+        *("curl", "-sS", f"smtp://{LOOPBACK}:{server.port('SMTP')}/client.example.org", "--upload-file", letter),
+        *("--mail-from", "friend@example.org", "--mail-rcpt", server.address("cat")),
+    )
+    assert received(server, "cat", "by curl").endswith(content)
+
+
+def test_smtplib_sends_to_several_and_hears_of_the_unknown(server: Pillarbox) -> None:
+    with smtplib.SMTP(LOOPBACK, server.port("SMTP")) as client:
+        refused = client.sendmail(
+            "friend@example.org",
+            [server.address("ann"), server.address("missing"), server.address("bob")],
+            "From: friend@example.org\r\nSubject: to several\r\n\r\nGood day\r\n",
+        )
+    assert list(refused) == [server.address("missing")]
+    assert refused[server.address("missing")][0] == 550
+    for name in ("ann", "bob"):
+        letter = email.message_from_bytes(received(server, name, "to several"))
+        assert letter["Return-Path"] == "<friend@example.org>"
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+def test_what_smtplib_sends_comes_out_unchanged(server: Pillarbox, size: int) -> None:
+    words = b"From the start. .Dots. \xe9\xff >From a quote.\r\nFrom here\r\n>From there\r\n.\r\n..\r\n\r\n"
+    body = (words * (size // len(words) + 1))[:size].rstrip(b"\r\n") + b"\r\n"
+    content = f"From: friend@example.org\r\nSubject: size {size} end\r\n\r\n".encode() + body
+    with smtplib.SMTP(LOOPBACK, server.port("SMTP")) as client:
+        client.sendmail("friend@example.org", [server.address("bob")], content, mail_options=["BODY=8BITMIME"])
+    assert received(server, "bob", f"size {size} end").endswith(content)
+
+
+def test_a_stranger_cannot_relay(server: Pillarbox) -> None:
+    with smtplib.SMTP(LOOPBACK, server.port("SMTP")) as client:
+        client.ehlo()
+        client.mail("friend@example.org")
+        code, _ = client.rcpt("someone@elsewhere.example")
+        assert 500 <= code < 600
