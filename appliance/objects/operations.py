@@ -375,7 +375,7 @@ class ObjectOperations:
         )
         async def list_forwarders(caller: Caller, domain_name: str) -> Value:
             del caller
-            return sorted(forwarder.name for forwarder in domains.require(domain_name).forwarders())
+            return list(sorted(f.name for f in domains.require(domain_name).forwarders()))
 
         @declare(
             "CreateForwarder forwarderName TO address",
@@ -425,7 +425,7 @@ class ObjectOperations:
         )
         async def list_domains(caller: Caller) -> Value:
             del caller
-            return list(domain.name for domain in domains)
+            return [str(domain.name) for domain in domains]
 
         @declare("MainDomainName", right=None, section=DOMAINS, summary="The name of the main domain.", result="string")
         async def main_domain_name(caller: Caller) -> Value:
@@ -453,7 +453,7 @@ class ObjectOperations:
         async def list_admin_domains(caller: Caller, domain_name: str) -> Value:
             del caller
             name = domains.require(domain_name).name
-            return [domain.name for domain in domains if domains.administers(name, domain.name)]
+            return list(d.name for d in domains if domains.administers(name, d.name))
 
         @declare(
             "CreateDomain domainName [settings{}]",

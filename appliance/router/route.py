@@ -56,11 +56,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A step changed the address: `local` and `domain` go through the router again from the beginning."""
+    """A step changed the address: `local` and `domain` go through the router again from the beginning, except that the
+    table is left out once if `table` is False (`.here`)."""
 
     local: str
     domain: str
     relay: bool = False
+    table: bool = True
 
 
 @dataclass(frozen=True, slots=True)
