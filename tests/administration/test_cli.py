@@ -58,7 +58,7 @@ class Registry:
         self.declare("WRITELOG level# text", right=Right.MONITOR)
         self.declare("SETMODULE name value*", right=Right.SETTINGS)
         self.declare("POSTALERT [domainName] ALERT alert", right=None)
-        self.declare("LIST listName FEED [mode=silently|confirm] address", right=None)
+        self.declare("LIST listName op=FEED [mode=silently|confirm] address", right=None)
         assert many.find("cracnt") is not None
 
     def declare(self, syntax: str, **options: Any) -> None:
@@ -107,6 +107,7 @@ async def test_objects_stand_on_the_line(registry: Registry) -> None:
 async def test_bare_addresses_and_dotted_names(registry: Registry) -> None:
     assert await registry.said('LIST MyList@mydomain.com FEED confirm "Bill Jones" <BJones@company.com>') == {
         "list_name": "MyList@mydomain.com",
+        "op": "FEED",
         "mode": "confirm",
         "address": '"Bill Jones" <BJones@company.com>',
     }
