@@ -113,6 +113,8 @@ class Caller:
     authority: Authority
     address: str = ""
     secure: bool = True
+    #: The address is one of the Client IP Addresses.
+    client: bool = False
 
     def has(self, right: str, domain: str | None = None) -> bool:
         """Whether the right is held now; a domain right in `domain` (default: the caller's own)."""
