@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from appliance.kernel.disk import InLoopDisk
+from appliance.kernel.log import MemoryLog
 from appliance.kernel.operations import Caller, Operations
-from appliance.kernel.settings import MemoryStorage, Settings, SettingError, Storage
+from appliance.kernel.settings import MemoryStorage, SettingError, Settings, Storage
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations as d
@@ -19,16 +21,6 @@ from appliance.router.parsing import parse
 from appliance.router.route import Address, Purpose, Refused, Rewritten, Route
 from appliance.router.router import ROUTER, Router
 from appliance.router.table import RoutingTable, TableError
-
-
-class Quiet:
-    """A logger that keeps its records."""
-
-    def __init__(self) -> None:
-        self.records: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda form, *args: self.records.append(form % args)
 
 
 class Fake:
@@ -53,12 +45,15 @@ class Fake:
 class World:
     def __init__(self, domains: Domains) -> None:
         self.domains = domains
-        self.logger = Quiet()
+        self.log = MemoryLog()
         self.settings = Settings(ROUTER, MemoryStorage())
         self.local = Settings(LOCAL, MemoryStorage())
         self.router = Router(
-            domains, self.settings, self.logger, {"10.0.0.1": "stalker.com", "10.0.0.2": "client1.com"}.get
-        )  # type: ignore[arg-type]
+            domains,
+            self.settings,
+            self.log.source("ROUTER"),
+            {"10.0.0.1": "stalker.com", "10.0.0.2": "client1.com"}.get,
+        )
         local, smtp = LocalRouting(domains, self.local), Fake()
         self.router.first += [local.first, smtp.first]
         self.router.final += [local.final, smtp.final]
@@ -320,7 +315,7 @@ async def test_the_commands(world: World) -> None:
     assert await operations.perform(root, "GetRouterTable") == big
     assert await world.go("x@d19999.com") == "SMTP e19999.com x@e19999.com"
     await world.go("u@nowhere")
-    assert "failed to route 'u@nowhere': unknown domain name" in world.logger.records
+    assert "failed to route 'u@nowhere': unknown domain name" in world.log.text()
     plain = Caller("support@stalker.com", "stalker.com", "PWD", world.domains)
     with pytest.raises(Exception, match="right"):
         await operations.perform(plain, "SetRouterTable", {"newTable": ""})
