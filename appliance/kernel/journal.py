@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 
@@ -34,6 +34,7 @@ from appliance.kernel.segments import (
     find_segments,
     read_segment,
 )
+from appliance.kernel.tasks import TaskStatus
 
 __all__ = ["Frame", "FrameType", "Journal", "JournalError", "JournalFailed", "JournalFull", "Position", "Ticket"]
 
@@ -46,12 +47,6 @@ KEEP: Final = 4
 LINGER: Final = 0.05
 """Seconds that an appended frame waits for a flush that happens anyway."""
 _RETRY_SPACE: Final = 1.0
-
-
-class Started(Protocol):
-    """How a component tells its nursery that it is ready."""
-
-    def started(self) -> None: ...
 
 
 class JournalError(Exception):
@@ -270,7 +265,7 @@ class Journal:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
 
-    async def run(self, *, task_status: Started = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """The commit task, a vital component. On cancellation it writes what was handed over, then refuses the rest."""
         self._running = True
         try:
