@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ CUTS = st.lists(st.integers(0, 60), max_size=8)
 
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(borders)]
 
 
 def stream(codec: ToStore | ToWire | QuoteFrom | UnquoteFrom, pieces: list[bytes]) -> bytes:
