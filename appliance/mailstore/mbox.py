@@ -1,0 +1,319 @@
+"""The .mbox format: one file, each message behind a line that begins `From `, an empty line behind each.
+
+    From <return-path>(flags-UID) Sat Nov 21 04:02:08 2026
+
+`flags` has a fixed width and the UID ten digits, so flags are patched in place and the end of the line is always the same
+75 bytes. Messages are in store form: a line that begins `From ` (behind any number of `>`) has a `>` in front, so a From-line
+behind an empty line is always the next message. Other programs' messages have no comment in their From-line: they are read,
+but nothing is written into them.
+
+An expunged message is marked in place; `compact` writes a new file without the marked ones and puts it in place in one step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from appliance.formats.wire import quote_from, unquote_from
+from appliance.kernel.files import Files
+from appliance.mailstore import flags as letters
+from appliance.mailstore.flags import EXPUNGED, NO_EOL, QUOTED, WIDTH
+from appliance.mailstore.store import Changed, Damaged, Found, Record, Scan, asctime, from_asctime
+
+__all__ = ["MboxStore"]
+
+_CHUNK: Final = 1 << 20
+_MARK: Final = b"\n\nFrom "
+_TAIL: Final = 1 + WIDTH + 1 + 10 + 2 + 24 + 1
+_FIELD: Final = _TAIL - 1
+"""From the content back to the first letter of the flags."""
+_MAX_LINE: Final = 2048
+_MAX_PATH: Final = 1000
+
+_OURS = re.compile(rb"\(([A-Za-z-]{%d})-(\d{10})\) (.{24})\n\Z" % WIDTH, re.DOTALL)
+# Other writers: an address, a day and a month in words, a day, a time and a year, perhaps a zone somewhere.
+_FOREIGN = re.compile(
+    rb"From +\S.* (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? +(?:(?P<m>[A-Z][a-z][a-z]) +(?P<d>\d\d?)|(?P<d2>\d\d?) +(?P<m2>[A-Z][a-z][a-z]))"
+    rb"[ ,].*\d:\d\d.*\n\Z"
+)
+_CLOCK = re.compile(rb"(\d\d?):(\d\d)(?::(\d\d))?")
+_YEAR = re.compile(rb"\b((?:19|2\d)\d\d)\b")
+_UNFIT = re.compile(rb"[\x00-\x20\x7f<>]")
+
+
+def from_line(record: Record) -> bytes:
+    """The line in front of a message."""
+    path = _UNFIT.sub(b"?", record.return_path[:_MAX_PATH])
+    return b"From <%s>(%s-%010d) %s\n" % (
+        path,
+        letters.field(record.flags, record.keywords),
+        record.uid,
+        asctime(record.date),
+    )
+
+
+def build(records: Sequence[Record], offset: int) -> tuple[list[bytes], list[int], int]:
+    """The buffers to write at `offset`, the offset of each content, and the offset behind all."""
+    buffers: list[bytes] = []
+    places: list[int] = []
+    for record in records:
+        content = record.content
+        end = b"\n"
+        if not content or not content[-1].endswith(b"\n"):
+            record = record._replace(flags=record.flags | NO_EOL)
+            end = b"\n\n"
+        line = from_line(record)
+        offset += len(line)
+        places.append(offset)
+        buffers.append(line)
+        buffers.extend(content)
+        buffers.append(end)
+        offset += sum(map(len, content)) + len(end)
+    return buffers, places, offset
+
+
+class MboxStore:
+    """One .mbox file."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def create(self, files: Files) -> None:
+        """Make the empty file; FileExistsError if it is there."""
+        files.close(files.open(self.path, write=True, create=True, exclusive=True))
+
+    def append(self, files: Files, size: int, records: Sequence[Record]) -> tuple[list[int], int]:
+        buffers, places, end = build(records, size)
+        handle = files.open(self.path, write=True, create=True)
+        try:
+            if files.size(handle) != size:
+                raise Changed(self.path)
+            try:
+                files.pwritev(handle, buffers, size)
+            except OSError:
+                files.truncate_handle(handle, size)
+                raise
+        finally:
+            files.close(handle)
+        return places, end
+
+    def cut(self, files: Files, size: int) -> None:
+        """Take back what was appended behind `size`."""
+        files.truncate(self.path, size)
+
+    def set_flags(self, files: Files, changes: Sequence[tuple[Found, Found]]) -> None:
+        handle = files.open(self.path, write=True)
+        try:
+            for _, message in changes:
+                files.pwrite(handle, letters.field(message.flags, message.keywords), message.place - _FIELD)
+        finally:
+            files.close(handle)
+
+    def prepare(self, content: bytes) -> tuple[bytes, int]:
+        quoted = quote_from(content)
+        return (content, 0) if quoted is content or len(quoted) == len(content) else (quoted, QUOTED)
+
+    def read(self, files: Files, messages: Sequence[Found]) -> list[bytes]:
+        handle = files.open(self.path)
+        try:
+            pread = files.pread
+            result = []
+            for message in messages:
+                data = pread(handle, message.length, message.place)
+                result.append(unquote_from(data) if message.flags & QUOTED else data)
+            return result
+        finally:
+            files.close(handle)
+
+    def raw(self, files: Files, message: Found, start: int, size: int) -> bytes:
+        handle = files.open(self.path)
+        try:
+            return files.pread(handle, max(0, min(size, message.length - start)), message.place + start)
+        finally:
+            files.close(handle)
+
+    def sync(self, files: Files) -> None:
+        files.sync(self.path)
+
+    def scan(self, files: Files, start: int = 0) -> Scan:
+        handle = files.open(self.path)
+        try:
+            size = files.size(handle)
+            messages: list[Found] = []
+            dead = 0
+            for begin, line, place, end in _walk(files, handle, start, size):
+                found = _found(line, place, end, lambda last: files.pread(handle, 2, last))
+                if found.flags & EXPUNGED:
+                    dead += end - begin
+                else:
+                    messages.append(found)
+            return Scan(messages, dead, size)
+        finally:
+            files.close(handle)
+
+    def checked(self, files: Files, messages: Iterable[tuple[int, int]]) -> list[tuple[int, int]] | None:
+        """Flags and keywords of (uid, place) as the file has them now; None if one of them is not there."""
+        handle = files.open(self.path)
+        result: list[tuple[int, int]] = []
+        try:
+            for uid, place in messages:
+                match = _OURS.match(files.pread(handle, _TAIL, place - _TAIL))
+                if match is None or int(match[2]) != uid:
+                    return None
+                result.append(letters.parse(match[1]))
+        finally:
+            files.close(handle)
+        return result
+
+    def verified(self, files: Files, start: int, expected: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
+        """How many of the messages (uid, length, CRC of the content) stand behind `start` as expected, one after the
+        other, and the offset behind the last of these."""
+        from zlib import crc32
+
+        handle = files.open(self.path)
+        try:
+            size = files.size(handle)
+            for number, (uid, length, crc) in enumerate(expected):
+                head = files.pread(handle, _MAX_LINE, start)
+                place = head.find(b"\n") + 1
+                match = _OURS.search(head[:place]) if place and head.startswith(b"From <") else None
+                if match is None or int(match[2]) != uid:
+                    return number, start
+                place += start
+                found = 0
+                at = place
+                while at < place + length and (chunk := files.pread(handle, min(_CHUNK, place + length - at), at)):
+                    found = crc32(chunk, found)
+                    at += len(chunk)
+                open_end = letters.parse(match[1])[0] & NO_EOL
+                end = place + length + (2 if open_end else 1)
+                if at != place + length or found != crc or end > size:
+                    return number, start
+                if files.pread(handle, end - place - length, place + length).strip(b"\n"):
+                    return number, start
+                start = end
+            return len(expected), start
+        finally:
+            files.close(handle)
+
+    def compact(self, files: Files) -> None:
+        """Write the file again without its expunged messages: synced, in place in one step, the directory synced."""
+        temporary = self.path + ".new"
+        reader = files.open(self.path)
+        try:
+            size = files.size(reader)
+            keep: list[tuple[int, int]] = []
+            for begin, line, place, end in _walk(files, reader, 0, size):
+                if _found(line, place, end, None).flags & EXPUNGED:
+                    continue
+                if keep and keep[-1][1] == begin:
+                    keep[-1] = (keep[-1][0], end)
+                else:
+                    keep.append((begin, end))
+            writer = files.open(temporary, write=True, create=True, truncate=True)
+            try:
+                offset = 0
+                for begin, end in keep:
+                    while begin < end:
+                        chunk = files.pread(reader, min(_CHUNK, end - begin), begin)
+                        if not chunk:
+                            raise Damaged(f"{self.path} became shorter while it was read")
+                        offset += files.pwritev(writer, (chunk,), offset)
+                        begin += len(chunk)
+                files.fsync(writer)
+            except BaseException:
+                files.close(writer)
+                files.unlink(temporary)
+                raise
+            files.close(writer)
+        finally:
+            files.close(reader)
+        files.rename(temporary, self.path)
+        files.sync_directory(self.path.rpartition("/")[0])
+
+
+def _found(line: bytes, place: int, end: int, last: object) -> Found:
+    """What the From-line says about the message whose content lies from `place` to `end` (its empty line included)."""
+    match = _OURS.search(line)
+    if match is not None:
+        flags, keywords = letters.parse(match[1])
+        length = end - place - 1
+        if flags & NO_EOL:
+            length -= 1
+        return Found(int(match[2]), place, max(0, length), flags, keywords, from_asctime(match[3]))
+    length = end - place
+    if callable(last) and length >= 2 and last(end - 2) == b"\n\n":
+        length -= 1
+    return Found(0, place, max(0, length), 0, 0, _foreign_date(line))
+
+
+def _foreign_date(line: bytes) -> int:
+    match = _FOREIGN.match(line)
+    clock = _CLOCK.search(line)
+    years = _YEAR.findall(line)
+    if match is None or clock is None or not years:
+        return 0
+    month, day = match["m"] or match["m2"], match["d"] or match["d2"]
+    return from_asctime(
+        b"Mon %s %02d %02d:%02d:%02d %s"
+        % (month, int(day), int(clock[1]), int(clock[2]), int(clock[3] or 0), years[-1])
+    )
+
+
+def _is_from_line(line: bytes) -> bool:
+    return _OURS.search(line) is not None or _FOREIGN.match(line) is not None
+
+
+def _walk(files: Files, handle: int, start: int, size: int) -> Iterator[tuple[int, bytes, int, int]]:
+    """(begin, From-line, content offset, end) of each message behind `start`, in order. Damaged where that is not a mailbox."""
+    if start >= size:
+        return
+    if files.pread(handle, 1, size - 1) != b"\n":
+        raise Damaged("the last line of the mailbox has no end")
+    begin = start
+    line = _line(files.pread(handle, _MAX_LINE, start))
+    if line is None:
+        raise Damaged(f"there is no From-line at offset {start}")
+    offset = start
+    rest = b""
+    while offset < size:
+        # `rest` are bytes already looked at that may be the beginning of a mark or of its line.
+        chunk = files.pread(handle, _CHUNK, offset + len(rest))
+        if not chunk and not rest:
+            break
+        data = rest + chunk
+        final = not chunk or offset + len(data) >= size
+        at = 0
+        while (hit := data.find(_MARK, at)) >= 0:
+            where = hit + 2
+            stop = data.find(b"\n", where, where + _MAX_LINE)
+            if stop < 0 and not final and len(data) - where < _MAX_LINE:
+                break  # the line may be whole in the next chunk
+            at = where
+            if stop < 0:
+                continue
+            candidate = data[where : stop + 1]
+            if not _is_from_line(candidate):
+                continue
+            position = offset + where
+            yield begin, line, begin + len(line), position
+            begin, line = position, candidate
+            at = stop
+        else:
+            hit = -1
+        if final:
+            break
+        keep = hit if hit >= 0 else max(at, len(data) - len(_MARK) + 1)
+        rest = data[keep:]
+        offset += keep
+    yield begin, line, begin + len(line), size
+
+
+def _line(head: bytes) -> bytes | None:
+    end = head.find(b"\n")
+    line = head[: end + 1]
+    return line if end >= 0 and head.startswith(b"From ") and _is_from_line(line) else None

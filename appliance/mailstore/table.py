@@ -1,0 +1,128 @@
+"""The messages of one mailbox in memory: columns of numbers, one row a message, by ascending UID.
+
+45 bytes a message, so a mailbox of 100,000 messages takes less than 5 MB while it is open and nothing while it is not.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from typing import NamedTuple
+
+from appliance.mailstore.store import Found
+
+__all__ = ["Row", "Table"]
+
+
+class Row(NamedTuple):
+    """One message as the table and the index hold it. `wire` is its size in wire form."""
+
+    uid: int
+    place: int
+    length: int
+    wire: int
+    date: int
+    flags: int
+    keywords: int
+    modseq: int
+
+
+_CODES = ("I", "q", "Q", "Q", "q", "H", "I", "Q")
+
+
+class Table:
+    """Columns `uids`, `places`, `lengths`, `wires`, `dates`, `flags`, `keywords`, `modseqs`, all of the same length."""
+
+    __slots__ = ("dates", "flags", "keywords", "lengths", "modseqs", "places", "uids", "wires")
+
+    def __init__(self) -> None:
+        self.uids: array[int]
+        self.places: array[int]
+        self.lengths: array[int]
+        self.wires: array[int]
+        self.dates: array[int]
+        self.flags: array[int]
+        self.keywords: array[int]
+        self.modseqs: array[int]
+        self._set([array(code) for code in _CODES])
+
+    def _set(self, columns: Sequence[array[int]]) -> None:
+        (
+            self.uids,
+            self.places,
+            self.lengths,
+            self.wires,
+            self.dates,
+            self.flags,
+            self.keywords,
+            self.modseqs,
+        ) = columns
+
+    def columns(self) -> tuple[array[int], ...]:
+        """The columns in the order of `Row`."""
+        return (
+            self.uids,
+            self.places,
+            self.lengths,
+            self.wires,
+            self.dates,
+            self.flags,
+            self.keywords,
+            self.modseqs,
+        )
+
+    def __len__(self) -> int:
+        return len(self.uids)
+
+    def append(self, row: Row) -> None:
+        """A message with a higher UID than all others."""
+        for column, value in zip(self.columns(), row, strict=True):
+            column.append(value)
+
+    def extend(self, rows: Sequence[Iterable[int]]) -> None:
+        """Many messages at once, as columns."""
+        for column, values in zip(self.columns(), rows, strict=True):
+            column.extend(values)
+
+    def row(self, index: int) -> Row:
+        return Row(*[column[index] for column in self.columns()])
+
+    def found(self, index: int) -> Found:
+        """What a store needs to know of the message."""
+        return Found(
+            self.uids[index],
+            self.places[index],
+            self.lengths[index],
+            self.flags[index],
+            self.keywords[index],
+            self.dates[index],
+        )
+
+    def index(self, uid: int) -> int:
+        """Where the message is; -1 if it is not."""
+        uids = self.uids
+        at = bisect_left(uids, uid)
+        return at if at < len(uids) and uids[at] == uid else -1
+
+    def from_uid(self, uid: int) -> int:
+        """The index of the first message with this UID or a higher one."""
+        return bisect_left(self.uids, uid)
+
+    def indices(self, uids: Iterable[int]) -> list[int]:
+        """Where these messages are; those that are gone are left out."""
+        return [at for uid in uids if (at := self.index(uid)) >= 0]
+
+    def remove(self, indices: Sequence[int]) -> None:
+        """Take these rows out (ascending)."""
+        if not indices:
+            return
+        if indices[-1] - indices[0] + 1 == len(indices):
+            for column in self.columns():
+                del column[indices[0] : indices[-1] + 1]
+            return
+        keep = bytearray(b"\x01") * len(self)
+        for index in indices:
+            keep[index] = 0
+        self._set([array(column.typecode, compress(column, keep)) for column in self.columns()])
