@@ -1,0 +1,37 @@
+"""What can be set for the POP module beside its listener (manual, POP module), and the texts that its clients see."""
+
+from __future__ import annotations
+
+from appliance.kernel.settings import Choice, Setting, Time, YesNo
+
+UNIQUE_IDS = Setting(
+    "UniqueIDs",
+    Choice(("UID", "UID"), ("UIDVALIDITY-UID", "UIDVALIDITY-UID")),
+    "UID",
+    "Unique message names",
+    help="The longer form is for sites that restore mailboxes: a client then never takes a new message for an old one.",
+)
+IDLE_TIMEOUT = Setting("Timeout", Time(30, 86400), 600, "Idle sessions are closed after")
+CLEAR_LOGIN = Setting(
+    "ClearTextLogin",
+    YesNo(),
+    False,
+    "Clear text log-in from anywhere",
+    help="Off: passwords are accepted inside TLS, from this machine and from Client IP Addresses only.",
+)
+
+SETTINGS = (UNIQUE_IDS, IDLE_TIMEOUT, CLEAR_LOGIN)
+
+#: Key and default of the server strings; clients and scripts know these words.
+TEXTS = {
+    "POPPrompt": "Pillarbox POP3 Server ^0 ready",
+    "POPSendPassword": "send pass",
+    "POPMessages": "^0 message(s) [^1 octets]",
+    "POPBye": "bye-bye",
+    "POPSecureOnly": "start TLS before you log in with a clear text password",
+    "POPNoMailbox": "the mailbox cannot be opened: ^0",
+    "POPAlert": "ALERT: ^0",
+    "POPNoDelete": "you have no right to delete messages here",
+    "POPNotRemoved": "some messages could not be removed: ^0",
+    "POPClosing": "the session is closed: ^0",
+}
