@@ -343,6 +343,25 @@ class Channel:
             if len(piece):
                 raise ChannelTimeout(f"the peer took nothing for {self.timeout:g} seconds")
 
+    def send_now(self, data: bytes) -> None:
+        """Send what the operating system takes at once, without waiting: the good-bye of a session that was cancelled."""
+        if self._closed or self._broken:
+            return
+        import ssl
+
+        try:
+            if self._tls is not None:
+                assert self._outgoing is not None and self._lock is not None
+                if self._lock.locked():
+                    return
+                self._tls.write(data)
+                data = self._outgoing.read()
+            sent = self._wire.send(data)
+            self._broken = sent < len(data)
+            self.sent += sent
+        except (OSError, ssl.SSLError):
+            self._broken = True
+
     async def send_eof(self) -> None:
         """Tell the peer that nothing more comes; receiving goes on."""
         if self._tls is not None:
