@@ -39,17 +39,20 @@ class Setup:
     accounts: Sequence[str] = ()
     router: Sequence[str] = ()
 
+    clients: Sequence[str] | None = None
+
     def provision(self) -> str:
         """The provisioning file's text (TOML)."""
-        lines = [f"router = {json.dumps(list(self.router))}"] if self.router else []
-        lines += [
+        lines = [
             "[server]",
             f"main_domain = {json.dumps(self.main_domain)}",
             f"postmaster_password = {json.dumps(self.postmaster_password)}",
+            f"router = {json.dumps(list(self.router))}" if self.router else "",
         ]
+        if self.clients is not None:
+            lines += ["[client_addresses]", f"list = {json.dumps(list(self.clients))}"]
         for name in self.accounts:
-            lines += ["[[account]]", f"name = {json.dumps(name)}", f"domain = {json.dumps(self.main_domain)}"]
-            lines += [f"password = {json.dumps(self.password)}"]
+            lines += ["[[account]]", f"name = {json.dumps(name)}", f"password = {json.dumps(self.password)}"]
         return "\n".join(lines) + "\n"
 
 
@@ -83,9 +86,14 @@ class Pillarbox(Process):
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> float:
-        """Starts the server and gives the seconds until the named services have greeted; raises NotStarted."""
+        """Starts the server and gives the seconds until the named services have greeted; raises NotStarted.
+
+        The first start on a base directory provisions it.
+        """
         command = [*self.program, self.base_option, str(self.base), "--PortOffset", str(self.offset)]
-        self.spawn([*command, "--Provision", str(self.file), *options], dict(environment or {}))
+        if not self.base.exists():
+            command += ["--Provision", str(self.file)]
+        self.spawn([*command, *options], dict(environment or {}))
         return self.wait_for_greetings(self.port(service) for service in services)
 
     def logs(self, characters: int = 8000) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import imaplib
 import itertools
 import mailbox
@@ -37,14 +38,20 @@ def filled(office: Pillarbox, names: itertools.cycle[str]) -> Filled:
 
     def fill(count: int) -> str:
         address = office.address(next(names))
-        with smtplib.SMTP(LOOPBACK, office.port("SMTP")) as client:
+        with (
+            imaplib.IMAP4(LOOPBACK, office.port("IMAP")) as reader,
+            smtplib.SMTP(LOOPBACK, office.port("SMTP")) as sender,
+        ):
+            reader.login(address, PASSWORD)
+
+            def has(wanted: int) -> bool:
+                return b"MESSAGES %d)" % wanted in reader.status("INBOX", "(MESSAGES)")[1][0]
+
             for number in range(1, count + 1):
                 text = f"From: a@example.org\r\nTo: {address}\r\nSubject: letter {number}\r\n\r\ntext {number}\r\n"
-                client.sendmail("a@example.org", [address], text)
-        with imaplib.IMAP4(LOOPBACK, office.port("IMAP")) as client:
-            client.login(address, PASSWORD)
-            wanted = b"MESSAGES %d" % count
-            assert eventually(lambda: wanted in client.status("INBOX", "(MESSAGES)")[1][0])
+                sender.sendmail("a@example.org", [address], text)
+                # One after the other, so that they have this order in the mailbox.
+                assert eventually(functools.partial(has, number)), office.logs()
         return address
 
     return fill
