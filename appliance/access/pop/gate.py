@@ -12,6 +12,7 @@ from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
 from appliance.kernel.settings import Settings
+from appliance.kernel.strings import Strings
 from appliance.protocols.sasl import Done
 
 
@@ -67,7 +68,7 @@ class Logins(Protocol):
 class Surroundings:
     """Handed to each session.
 
-    `text(key, *macros)` is a server string; `unique()` a fresh random token, as `secrets.token_hex` makes them;
+    `strings` has the module's TEXTS declared; `unique()` gives a fresh random token, as `secrets.token_hex` makes them;
     `digests()` whether methods that need a readable password are listed; `recipients_field()` the header field with the
     envelope recipients of unified accounts.
     """
@@ -76,7 +77,7 @@ class Surroundings:
     settings: Settings
     notices: Notices
     log: Logger
-    text: Callable[..., str]
+    strings: Strings
     host: Callable[[], str]
     unique: Callable[[], str]
     digests: Callable[[], bool]

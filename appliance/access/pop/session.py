@@ -58,7 +58,7 @@ class PopSession:
     async def run(self) -> None:
         """The whole session. Raises ChannelError when the connection breaks; messages marked are then kept."""
         self._channel.timeout = self._around.settings[IDLE_TIMEOUT]
-        prompt = self._around.text("POPPrompt", self._around.version)
+        prompt = self._around.strings.text("POPPrompt", self._around.version)
         self._put(pop.ok(f"{prompt} {self._stamp}"))
         try:
             while not self._over:
@@ -77,7 +77,7 @@ class PopSession:
 
     def good_bye(self, reason: str) -> bytes:
         """What a session that is ended from outside tells its client."""
-        return pop.error(self._around.text("POPClosing", reason), "SYS/TEMP")
+        return pop.error(self._around.strings.text("POPClosing", reason), "SYS/TEMP")
 
     # -- wire ---------------------------------------------------------------------------------------------------------
 
@@ -170,12 +170,12 @@ class PopSession:
                 case pop.User():
                     # A client that would send its password next is stopped before it does.
                     if self._clear_allowed():
-                        self._put(b"+OK, " + self._around.text("POPSendPassword").encode() + b"\r\n")
+                        self._put(b"+OK, " + self._around.strings.wire("POPSendPassword") + b"\r\n")
                     else:
-                        self._error(self._around.text("POPSecureOnly"), "AUTH")
+                        self._error(self._around.strings.text("POPSecureOnly"), "AUTH")
                 case pop.Pass(name, password):
                     if not self._clear_allowed():
-                        self._error(self._around.text("POPSecureOnly"), "AUTH")
+                        self._error(self._around.strings.text("POPSecureOnly"), "AUTH")
                         return
                     await self._granted(await logins.password(name, password, SERVICE, channel))
                 case pop.Apop(name, digest):
@@ -204,7 +204,7 @@ class PopSession:
             self._error("the authentication method is not supported")
             return
         if method in sasl.CLEAR_METHODS and not self._clear_allowed():
-            self._error(self._around.text("POPSecureOnly"), "AUTH")
+            self._error(self._around.strings.text("POPSecureOnly"), "AUTH")
             return
         name = ""
         step = mechanism.step(initial)
@@ -233,7 +233,7 @@ class PopSession:
         account = login.session
         try:
             if alerts := await self._alerts(login):
-                self._error(self._around.text("POPAlert", " / ".join(alerts)))
+                self._error(self._around.strings.text("POPAlert", " / ".join(alerts)))
                 await account.aclose()
                 return
             mailbox = login.mailbox or "INBOX"
@@ -244,7 +244,7 @@ class PopSession:
         except AccountError as error:
             await account.aclose()
             temporary = error.code in ("TEMPORARY", "CLOSED", "INUSE", "LIMIT")
-            self._error(self._around.text("POPNoMailbox", error.text), "SYS/TEMP" if temporary else "SYS/PERM")
+            self._error(self._around.strings.text("POPNoMailbox", error.text), "SYS/TEMP" if temporary else "SYS/PERM")
             return
         except BaseException:
             with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
@@ -256,7 +256,7 @@ class PopSession:
             self._channel.session.account = account.name
         count, octets = self._drop.total()
         self._log.major("%s logged in from [%s], %d message(s)", account.name, self._channel.peer.address, count)
-        self._put(pop.ok(self._around.text("POPMessages", str(count), str(octets))))
+        self._put(pop.ok(self._around.strings.text("POPMessages", str(count), str(octets))))
 
     async def _alerts(self, login: Login) -> list[str]:
         try:
@@ -301,7 +301,7 @@ class PopSession:
                     drop.last = max(drop.last, number)
                     self._put(pop.ok())
                 else:
-                    self._error(self._around.text("POPNoDelete"))
+                    self._error(self._around.strings.text("POPNoDelete"))
             case pop.Rset():
                 drop.marked.clear()
                 drop.last = 0
@@ -361,7 +361,7 @@ class PopSession:
                 await self._drop.update()
             except AccountError as error:
                 self._log.problem("marked messages are not removed: %s", error.text)
-                self._error(self._around.text("POPNotRemoved", error.text), "SYS/TEMP")
+                self._error(self._around.strings.text("POPNotRemoved", error.text), "SYS/TEMP")
                 return
             self._log.major("%d message(s) removed", marked)
-        self._put(b"+OK " + self._around.text("POPBye").encode() + b"\r\n")
+        self._put(b"+OK " + self._around.strings.wire("POPBye") + b"\r\n")

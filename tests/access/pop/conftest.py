@@ -20,6 +20,7 @@ from appliance.kernel.channel import Channel, ChannelError, channel_pair
 from appliance.kernel.log import MemoryLog
 from appliance.kernel.notices import Notices
 from appliance.kernel.settings import Group, MemoryStorage, Settings
+from appliance.kernel.strings import Strings
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword, Proven
 
 
@@ -249,6 +250,8 @@ class Post:
         self.door = Door(self.account)
         self.settings = Settings(Group("POP", "POP", SETTINGS), MemoryStorage())
         self.log = MemoryLog()
+        self.strings = Strings()
+        self.strings.declare_all(TEXTS)
         self.digests = True
         self._numbers = itertools.count(1)
         self.around = Surroundings(
@@ -256,20 +259,13 @@ class Post:
             settings=self.settings,
             notices=self.notices,
             log=self.log.source("POP"),
-            text=self.text,
+            strings=self.strings,
             host=lambda: "mail.example.com",
             unique=lambda: f"{next(self._numbers):032x}",
             digests=lambda: self.digests,
             recipients_field=lambda: "X-Real-To",
             version="1.0",
         )
-
-    @staticmethod
-    def text(key: str, *macros: str) -> str:
-        found = TEXTS[key]
-        for number, value in enumerate(macros):
-            found = found.replace(f"^{number}", value)
-        return found
 
     @asynccontextmanager
     async def client(self, address: str = "127.0.0.1", **attributes: Any) -> AsyncIterator[Client]:

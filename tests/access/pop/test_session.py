@@ -10,7 +10,6 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.access.pop.settings import TEXTS
 from appliance.accounts.client import Flag
 from appliance.formats import passwords
 from appliance.protocols import sasl
@@ -63,8 +62,8 @@ async def test_a_guesser_is_shown_the_door(mail: Post, autojump_clock: trio.test
 
 
 @pytest.mark.feature("POP-006")
-async def test_the_greeting_is_a_server_string(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TEXTS, "POPPrompt", "hello from ^0")
+async def test_the_greeting_is_a_server_string(post: Post) -> None:
+    await post.strings.change({"POPPrompt": "hello from ^0"})
     async with post.client() as client:
         assert (await client.line()).startswith(b"+OK hello from 1.0 <")
 
