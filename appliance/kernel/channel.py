@@ -139,6 +139,7 @@ class Channel:
         "sent",
         "session",
         "timeout",
+        "tls_report",
     )
 
     def __init__(self, wire: Wire, peer: Endpoint, local: Endpoint) -> None:
@@ -160,6 +161,8 @@ class Channel:
         self.certificate: Callable[[], ssl.SSLContext | None] | None = None
         #: Slots for handshakes, shared with the other connections of a listener.
         self.handshakes: trio.CapacityLimiter | None = None
+        #: Told about each handshake here: None, or why it failed.
+        self.tls_report: Callable[[Channel, str | None], None] | None = None
         self.received = 0
         self.sent = 0
         self._restored = b""
@@ -393,6 +396,16 @@ class Channel:
             context = self.certificate()
         if context is None:
             raise ChannelError("there is no certificate for this address")
+        try:
+            await self._handshake_in_time(context, server_side, hostname)
+        except ChannelError as error:
+            if self.tls_report is not None:
+                self.tls_report(self, str(error))
+            raise
+        if self.tls_report is not None:
+            self.tls_report(self, None)
+
+    async def _handshake_in_time(self, context: ssl.SSLContext, server_side: bool, hostname: str | None) -> None:
         slot = self.handshakes
         with trio.move_on_after(self.timeout) as scope:
             if slot is None:

@@ -1,0 +1,150 @@
+"""What an address is: this machine, a member of the cluster, a client, denied, or a stranger (manual, chapters 7 and 10).
+
+All answers come at once, from lists in memory: a listener needs them before it reads a byte. Detection by DNS name is for
+rooms that may wait. A user who logs in from a foreign address makes it a client for as long as the session is open and some
+time after it (read, then send).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from appliance.formats.iplists import AddressList, parse_address
+from appliance.kernel.clock import Clock
+from appliance.kernel.settings import Addresses, Group, Number, Setting, Settings, Time, Words, YesNo
+
+__all__ = [
+    "BY_NAME",
+    "CLIENTS",
+    "CLIENT_NAMES",
+    "CLIENT_ONLY",
+    "DENIED",
+    "IP_ADDRESSES",
+    "KEEP_MOBILE",
+    "MOBILE",
+    "MOBILE_LIMIT",
+    "REMEMBER_MOBILE",
+    "PeerKind",
+    "Peers",
+]
+
+CLIENTS = Setting("ClientAddresses", Addresses(), AddressList(), "Client IP Addresses", "Clients")
+BY_NAME = Setting("ClientByName", YesNo(), False, "Detect Clients by DNS Name", "Clients")
+CLIENT_NAMES = Setting("ClientNames", Words(), (), "Client DNS Names", "Clients")
+CLIENT_ONLY = Setting("ClientOnly", YesNo(), False, "Reject all Logins from Non-Client IP Addresses", "Logins")
+MOBILE = Setting("AllowMobile", YesNo(), True, "Allow Mobile Users to Login", "Mobile Users")
+REMEMBER_MOBILE = Setting("RememberMobile", YesNo(), False, "Process as a Client IP Address", "Mobile Users")
+KEEP_MOBILE = Setting("KeepMobile", Time(0, 86400), 600, "for, after the user disconnects", "Mobile Users")
+MOBILE_LIMIT = Setting("MobileLimit", Number(1, 100_000), 500, "Remember up to", "Mobile Users")
+DENIED = Setting("DeniedAddresses", Addresses(), AddressList(), "Denied IP Addresses", "Denied")
+IP_ADDRESSES = Group(
+    "IPAddresses",
+    "Client and Denied IP Addresses",
+    (CLIENT_ONLY, CLIENTS, BY_NAME, CLIENT_NAMES, MOBILE, REMEMBER_MOBILE, KEEP_MOBILE, MOBILE_LIMIT, DENIED),
+)
+
+_OPEN: Final = -1.0
+
+
+class PeerKind(StrEnum):
+    SELF = "self"
+    MEMBER = "member"
+    CLIENT = "client"
+    DENIED = "denied"
+    STRANGER = "stranger"
+
+
+def same_address(address: str) -> str:
+    """What counts as one address in limits: an IPv4 address, or the /64 network that one IPv6 site has."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = parse_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    return f"{int(parsed) >> 64:x}::/64"
+
+
+class Peers:
+    """The answers. `member` and `domain_of` are registered by those who know (cluster, domains)."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self._clock = clock
+        #: Whether an address is another member of the cluster.
+        self.member: Callable[[str], bool] = _no_member
+        #: The domain that a local address is assigned to.
+        self.domain_of: Callable[[str], str | None] = _no_domain
+        #: Mobile users' addresses: the moment of expiry, or _OPEN with sessions.
+        self._mobile: OrderedDict[str, float] = OrderedDict()
+        self._sessions: dict[str, int] = {}
+
+    def kind(self, address: str) -> PeerKind:
+        """The one thing that counts most: self, then denied, member, client."""
+        if self.is_self(address):
+            return PeerKind.SELF
+        if self.denied(address):
+            return PeerKind.DENIED
+        if self.member(address):
+            return PeerKind.MEMBER
+        return PeerKind.CLIENT if self.client(address) else PeerKind.STRANGER
+
+    def is_self(self, address: str) -> bool:
+        """A program on this computer, by the loopback."""
+        return address.startswith("127.") or address == "::1"
+
+    def denied(self, address: str) -> bool:
+        denied = self.settings[DENIED]
+        return bool(denied) and address in denied and not self.is_self(address)
+
+    def listed(self, address: str) -> bool:
+        """On the fixed list, or this computer itself: what counts for limits and reserved channels."""
+        return self.is_self(address) or address in self.settings[CLIENTS]
+
+    def client(self, address: str) -> bool:
+        """A client for relaying: listed, or where a mobile user is or was just now."""
+        return self.listed(address) or self._is_mobile(address)
+
+    def may_log_in(self, address: str) -> bool:
+        """Whether log-ins from there are accepted at all. From this computer they always are."""
+        return not self.settings[CLIENT_ONLY] or self.listed(address)
+
+    # -- mobile users -------------------------------------------------------------------------------------------------
+
+    def _is_mobile(self, address: str) -> bool:
+        until = self._mobile.get(address)
+        if until is None or not self.settings[REMEMBER_MOBILE]:
+            return False
+        return until == _OPEN or self._clock.now() < until
+
+    def logged_in(self, address: str) -> None:
+        """An authenticated session from there begins. Call `logged_out` at its end."""
+        self._sessions[address] = self._sessions.get(address, 0) + 1
+        if self.listed(address) or not self.settings[REMEMBER_MOBILE]:
+            return
+        self._mobile[address] = _OPEN
+        self._mobile.move_to_end(address)
+        while len(self._mobile) > self.settings[MOBILE_LIMIT]:
+            self._mobile.popitem(last=False)
+
+    def logged_out(self, address: str) -> None:
+        left = self._sessions.get(address, 0) - 1
+        if left > 0:
+            self._sessions[address] = left
+            return
+        self._sessions.pop(address, None)
+        if address in self._mobile:
+            self._mobile[address] = self._clock.now() + self.settings[KEEP_MOBILE]
+
+
+def _no_member(address: str) -> bool:
+    return False
+
+
+def _no_domain(address: str) -> str | None:
+    return None
