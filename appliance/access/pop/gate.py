@@ -12,6 +12,7 @@ from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
 from appliance.kernel.settings import Settings
+from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.protocols.sasl import Done
 
@@ -78,6 +79,7 @@ class Surroundings:
     notices: Notices
     log: Logger
     strings: Strings
+    statistics: Statistics
     host: Callable[[], str]
     unique: Callable[[], str]
     digests: Callable[[], bool]

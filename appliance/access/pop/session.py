@@ -75,10 +75,6 @@ class PopSession:
                 with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
                     await self._login.session.aclose()
 
-    def good_bye(self, reason: str) -> bytes:
-        """What a session that is ended from outside tells its client."""
-        return pop.error(self._around.strings.text("POPClosing", reason), "SYS/TEMP")
-
     # -- wire ---------------------------------------------------------------------------------------------------------
 
     async def _next(self) -> pop.Event | None:
@@ -103,6 +99,9 @@ class PopSession:
             data = bytes(self._out)
             self._out.clear()
             await self._channel.send(data)
+
+    def _count(self, name: str, amount: int = 1) -> None:
+        self._around.statistics.counter("pop." + name).add(amount)
 
     def _busy(self, busy: bool) -> None:
         if self._channel.session is not None:
@@ -192,6 +191,7 @@ class PopSession:
 
     def _refused(self, text: str, temporary: bool) -> None:
         self._failures += 1
+        self._count("failures")
         self._error(text, "SYS/TEMP" if temporary else "AUTH")
         if self._failures >= MAX_FAILURES:
             self._over = True
@@ -252,6 +252,7 @@ class PopSession:
             raise
         self._login = login
         self._server.logged_in()
+        self._count("logins")
         if self._channel.session is not None:
             self._channel.session.account = account.name
         count, octets = self._drop.total()
@@ -351,6 +352,7 @@ class PopSession:
                 return
         if cutter is None:
             await drop.set_seen(number)
+            self._count("messages")
         self._out += stuffer.finish()
 
     async def _quit(self, update: bool) -> None:
@@ -363,5 +365,6 @@ class PopSession:
                 self._log.problem("marked messages are not removed: %s", error.text)
                 self._error(self._around.strings.text("POPNotRemoved", error.text), "SYS/TEMP")
                 return
+            self._count("removed", marked)
             self._log.major("%d message(s) removed", marked)
         self._put(b"+OK " + self._around.strings.wire("POPBye") + b"\r\n")

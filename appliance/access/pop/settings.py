@@ -33,5 +33,6 @@ TEXTS = {
     "POPAlert": "ALERT: ^0",
     "POPNoDelete": "you have no right to delete messages here",
     "POPNotRemoved": "some messages could not be removed: ^0",
+    "POPBusy": "too many connections, try later",
     "POPClosing": "the session is closed: ^0",
 }

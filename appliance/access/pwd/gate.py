@@ -12,6 +12,7 @@ from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.settings import Settings
+from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import Done
@@ -68,6 +69,7 @@ class Surroundings:
     settings: Settings
     log: Logger
     strings: Strings
+    statistics: Statistics
     host: Callable[[], str]
     unique: Callable[[], str]
     version: str

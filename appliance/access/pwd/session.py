@@ -54,10 +54,6 @@ class PwdSession:
                 with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
                     await self._login.session.aclose()
 
-    def good_bye(self, reason: str) -> bytes:
-        """What a session that is ended from outside tells its client."""
-        return pwd.reply(pwd.FAILED, self._around.strings.text("PWDClosing", reason))
-
     # -- wire ---------------------------------------------------------------------------------------------------------
 
     async def _next(self) -> pwd.Event | None:
@@ -79,6 +75,9 @@ class PwdSession:
 
     async def _reply(self, code: int, text: str) -> None:
         await self._send(pwd.reply(code, text))
+
+    def _count(self, name: str, amount: int = 1) -> None:
+        self._around.statistics.counter("pwd." + name).add(amount)
 
     def _busy(self, busy: bool) -> None:
         if self._channel.session is not None:
@@ -129,6 +128,7 @@ class PwdSession:
                     await self._reply(pwd.FAILED, "command is not valid now")
         except LoginRefused as error:
             self._failures += 1
+            self._count("failures")
             self._over = self._failures >= MAX_FAILURES
             await self._reply(pwd.FAILED if error.temporary else pwd.INCORRECT, error.text)
         except sasl.SaslError as error:
@@ -170,6 +170,7 @@ class PwdSession:
     async def _granted(self, login: Login) -> None:
         self._login = login
         self._server.logged_in()
+        self._count("logins")
         name = login.session.name
         if self._channel.session is not None:
             self._channel.session.account = name
@@ -217,6 +218,7 @@ class PwdSession:
         except PasswordError as error:
             await self._reply(pwd.FAILED, str(error))
         else:
+            self._count("changes")
             self._log.major("%s has changed the password from [%s]", name, self._channel.peer.address)
             await self._reply(pwd.SUCCESS, self._around.strings.text("PWDChanged"))
 
@@ -228,6 +230,7 @@ class PwdSession:
             await self._reply(pwd.SUCCESS, self._around.strings.text("PWDOK"))
             return
         caller = self._caller(login)
+        self._count("commands")
         try:
             answer = await self._around.commands.perform(caller, line)
         except OperationError as error:

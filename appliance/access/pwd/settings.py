@@ -24,5 +24,6 @@ TEXTS = {
     "PWDBye": "Pillarbox PWD connection closed",
     "PWDSecureOnly": "start TLS before you log in with a clear text password",
     "PWDChanged": "password changed",
+    "PWDBusy": "too many connections, try later",
     "PWDClosing": "the session is closed: ^0",
 }

@@ -12,15 +12,18 @@ import pytest
 import trio
 
 from appliance.access.pop.gate import LoginRefused, Surroundings
-from appliance.access.pop.session import PopSession
+from appliance.access.pop.service import PopService
 from appliance.access.pop.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountError, AccountSession, Flag, pack, unpack
 from appliance.formats import passwords
 from appliance.kernel.channel import Channel, ChannelError, channel_pair
-from appliance.kernel.log import MemoryLog
+from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.notices import Notices
+from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import Group, MemoryStorage, Settings
+from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
+from appliance.kernel.supervisor import run_session
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword, Proven
 
 
@@ -253,6 +256,8 @@ class Post:
         self.strings = Strings()
         self.strings.declare_all(TEXTS)
         self.digests = True
+        self.statistics = Statistics()
+        self.sessions = Sessions()
         self._numbers = itertools.count(1)
         self.around = Surroundings(
             logins=self.door,
@@ -260,6 +265,7 @@ class Post:
             notices=self.notices,
             log=self.log.source("POP"),
             strings=self.strings,
+            statistics=self.statistics,
             host=lambda: "mail.example.com",
             unique=lambda: f"{next(self._numbers):032x}",
             digests=lambda: self.digests,
@@ -274,13 +280,15 @@ class Post:
         for name, value in attributes.items():
             setattr(far, name, value)
 
+        service = PopService(self.around)
+        far.session = self.sessions.open("POP", address, 0.0)
+
+        def failed(error: BaseException, log: Logger) -> None:
+            raise error
+
         async def serve() -> None:
-            try:
-                await PopSession(self.around, far, self.around.log).run()
-            except ChannelError:
-                pass
-            finally:
-                far.close()
+            log = self.around.log
+            await run_session(service.serve, far, self.sessions, log, failed=failed, farewell=service.farewell)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)

@@ -4,11 +4,13 @@ import base64
 import hashlib
 import hmac
 import re
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from appliance.accounts.client import Flag
 from appliance.formats import passwords
@@ -174,7 +176,6 @@ async def test_methods_that_need_a_readable_password_are_listed_only_where_there
         assert (await client.say("AUTH CRAM-MD5")).startswith("+ ")
 
 
-@pytest.mark.feature("POP-015")
 async def test_no_clear_passwords_over_the_open_net(mail: Post) -> None:
     async with mail.client("192.0.2.9") as client:
         await client.line()
@@ -444,3 +445,79 @@ async def test_passwords_stay_out_of_the_log(mail: Post) -> None:
         await client.say("QUIT")
     assert "logged in" in mail.log.text()
     assert "secret" not in mail.log.text()
+
+
+async def test_sessions_are_in_the_table_and_counted(mail: Post) -> None:
+    async with mail.logged_in() as client:
+        (session,) = mail.sessions
+        assert (session.label, session.account, session.address) == ("POP-1", "jim@example.com", "127.0.0.1")
+        await client.lines("RETR 1")
+        await client.say("DELE 1")
+        await client.say("QUIT")
+    assert len(mail.sessions) == 0
+    counted = mail.statistics.snapshot()
+    assert counted["pop.logins"] == counted["pop.messages"] == counted["pop.removed"] == 1
+
+
+@pytest.mark.feature("POP-005")
+async def test_records_carry_the_number_of_the_session(mail: Post) -> None:
+    async with mail.logged_in() as one, mail.logged_in() as two:
+        await one.say("STAT")
+        await two.say("NOOP")
+    tags = {tag for _, tag, text in mail.log.records if text.startswith("inp")}
+    assert tags == {"POP-1", "POP-2"}
+    assert any(tag == "POP-1" and "Stat()" in text for _, tag, text in mail.log.records)
+    assert not any(tag == "POP-2" and "Stat()" in text for _, tag, text in mail.log.records)
+
+
+async def test_an_ended_session_says_good_bye_and_removes_nothing(mail: Post) -> None:
+    async with mail.logged_in() as client:
+        await client.say("DELE 1")
+        (session,) = mail.sessions
+        await trio.testing.wait_all_tasks_blocked()
+        assert not session.busy
+        session.kick("the server is shutting down")
+        assert await client.line() == b"-ERR [SYS/TEMP] the session is closed: the server is shutting down"
+        assert await client.closed()
+    assert 101 in mail.account.mailboxes["INBOX"].messages
+    assert mail.account.open_sessions == 0
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The client's and the server's."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("mail.example.com").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return client, server
+
+
+@pytest.mark.feature("POP-024", "POP-025")
+async def test_stls(mail: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with mail.client("192.0.2.9", certificate=lambda: contexts[1]) as client:
+        await client.line()
+        assert "STLS" in await client.lines("CAPA")
+        assert (await client.say("USER jim")).startswith("-ERR")
+        assert (await client.say("STLS")).startswith("+OK")
+        await client.channel.start_tls(contexts[0], server_side=False, hostname="mail.example.com")
+        capabilities = await client.lines("CAPA")
+        assert "STLS" not in capabilities
+        assert "USER" in capabilities
+        assert (await client.say("STLS")).startswith("-ERR")
+        assert (await client.log_in()).startswith("+OK 2")
+    async with mail.client("192.0.2.9", certificate=lambda: None) as client:
+        await client.line()
+        assert "STLS" not in await client.lines("CAPA")
+        assert (await client.say("STLS")).startswith("-ERR")
+
+
+async def test_what_came_before_tls_is_not_heard_inside_it(
+    mail: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    async with mail.client("192.0.2.9", certificate=lambda: contexts[1]) as client:
+        await client.line()
+        await client.channel.send(b"STLS\r\nUSER evil\r\n")
+        assert (await client.line()).startswith(b"-ERR")
+        assert (await client.line()).startswith(b"-ERR [AUTH] start TLS")

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from appliance.access.pwd.gate import LoginRefused, Surroundings
-from appliance.access.pwd.session import PwdSession
+from appliance.access.pwd.service import PwdService
 from appliance.access.pwd.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountSession
 from appliance.administration.cli import CommandLine
@@ -24,10 +26,13 @@ from appliance.formats import passwords
 from appliance.formats.data import Value, parse, render_file
 from appliance.kernel.channel import Channel, ChannelError, channel_pair
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.log import MemoryLog
+from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.operations import Caller, Operations, Right
+from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import Group, MemoryStorage, Settings, Storage
+from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
+from appliance.kernel.supervisor import run_session
 from appliance.objects import declarations as d
 from appliance.objects.domains import Domains
 from appliance.objects.operations import ObjectOperations
@@ -156,6 +161,7 @@ class Office:
         self.log = MemoryLog()
         self.strings = Strings()
         self.strings.declare_all(TEXTS)
+        self.sessions = Sessions()
         numbers = itertools.count(1)
         self.door = Door(domains)
         self.around = Surroundings(
@@ -165,22 +171,27 @@ class Office:
             settings=self.settings,
             log=self.log.source("PWD"),
             strings=self.strings,
+            statistics=Statistics(),
             host=lambda: "mail.office.test",
             unique=lambda: f"{next(numbers):032x}",
             version="1.0",
         )
 
     @asynccontextmanager
-    async def client(self, address: str = "127.0.0.1") -> AsyncIterator[Client]:
+    async def client(self, address: str = "127.0.0.1", **attributes: Any) -> AsyncIterator[Client]:
         near, far = channel_pair(client=address)
+        for name, value in attributes.items():
+            setattr(far, name, value)
+
+        service = PwdService(self.around)
+        far.session = self.sessions.open("PWD", address, 0.0)
+
+        def failed(error: BaseException, log: Logger) -> None:
+            raise error
 
         async def serve() -> None:
-            try:
-                await PwdSession(self.around, far, self.around.log).run()
-            except ChannelError:
-                pass
-            finally:
-                far.close()
+            log = self.around.log
+            await run_session(service.serve, far, self.sessions, log, failed=failed, farewell=service.farewell)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
@@ -275,7 +286,6 @@ async def test_auth_with_initial_response_and_cancel(office: Office) -> None:
         assert await client.say(f"AUTH PLAIN {plain}") == "200 login OK"
 
 
-@pytest.mark.feature("PWD-014")
 async def test_no_clear_passwords_over_the_open_net(office: Office) -> None:
     async with office.client("192.0.2.9") as client:
         greeting = await client.line()
@@ -410,3 +420,29 @@ async def test_passwords_stay_out_of_the_log(office: Office) -> None:
     assert "SetAccountPassword" in office.log.text()
     assert "Geheimnis" not in office.log.text()
     assert "master" not in office.log.text().replace("postmaster", "")
+
+
+async def test_stls(office: Office) -> None:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("mail.office.test").configure_cert(server)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with office.client("192.0.2.9", certificate=lambda: server) as client:
+        await client.line()
+        assert (await client.say("STLS")).startswith("200 ")
+        await client.channel.start_tls(context, server_side=False, hostname="mail.office.test")
+        assert await client.log_in() == "200 login OK"
+    async with office.client() as client:
+        await client.line()
+        assert (await client.say("STLS")).startswith("501 ")
+
+
+async def test_sessions_are_in_the_table_and_are_told_good_bye(office: Office) -> None:
+    async with office.logged_in("jim", "secret") as client:
+        (session,) = office.sessions
+        assert (session.label, session.account) == ("PWD-1", "jim@office.test")
+        await trio.testing.wait_all_tasks_blocked()
+        session.kick("the server is shutting down")
+        assert await client.line() == "501 the session is closed: the server is shutting down"
+        assert await client.closed()

@@ -1,0 +1,1 @@
+"""The POP module (manual, POP module; RFC 1939)."""

@@ -1,0 +1,1 @@
+"""The PWD module: change of passwords, and the command line (manual, PWD module)."""
