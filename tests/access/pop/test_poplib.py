@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from appliance.access.pop.service import PopService
-from appliance.kernel.channel import accepted_channel
+from appliance.kernel.channel import Channel, accepted_channel
 from appliance.kernel.supervisor import run_session
 
 if TYPE_CHECKING:
@@ -30,15 +30,16 @@ async def with_server(post: Post, work: Callable[[int], None]) -> None:
         listener.listen()
         listener.setblocking(False)
 
+        async def serve(channel: Channel) -> None:
+            await run_session(service.serve, channel, post.sessions, post.around.log, failed=failed)
+
         async def accept(nursery: trio.Nursery) -> None:
             while True:
-                await trio.lowlevel.wait_readable(listener)
+                await trio.lowlevel.wait_readable(listener.fileno())
                 sock, peer = listener.accept()
                 channel = accepted_channel(sock, peer)
                 channel.session = post.sessions.open("POP", channel.peer.address, 0.0)
-                nursery.start_soon(
-                    lambda: run_session(service.serve, channel, post.sessions, post.around.log, failed=failed)
-                )
+                nursery.start_soon(serve, channel)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(accept, nursery)
