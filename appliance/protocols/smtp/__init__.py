@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from appliance.protocols.smtp.client import Answer, Capabilities, SmtpClient
 from appliance.protocols.smtp.content import DataReader, DataWriter
-from appliance.protocols.smtp.parameters import decode_xtext, encode_xtext
 from appliance.protocols.smtp.replies import ProtocolError, Reply, ReplyReader
 from appliance.protocols.smtp.server import SmtpServer, State, ehlo_reply
 
@@ -19,7 +18,5 @@ __all__ = [
     "SmtpClient",
     "SmtpServer",
     "State",
-    "decode_xtext",
     "ehlo_reply",
-    "encode_xtext",
 ]

@@ -15,8 +15,8 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from appliance.formats.addresses import Path
+from appliance.formats.xtext import OriginalRecipient, encode_orcpt, encode_xtext
 from appliance.protocols.sasl import ClientMechanism, SaslError, decode, encode
-from appliance.protocols.smtp.parameters import encode_xtext
 from appliance.protocols.smtp.replies import ProtocolError, Reply, ReplyReader
 
 # Commands that must be the last of a batch (RFC 2920, 3.1; RFC 3207; RFC 4954).
@@ -147,7 +147,7 @@ class SmtpClient:
                 words.append(f"NOTIFY={','.join(notify)}")
             if orcpt:
                 kind, _, address = orcpt.partition(";")
-                words.append(f"ORCPT={kind};{encode_xtext(address)}")
+                words.append(f"ORCPT={encode_orcpt(OriginalRecipient(kind, address))}")
         self._add_words("RCPT", recipient.address, words)
 
     def data(self) -> None:

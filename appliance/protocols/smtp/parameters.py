@@ -1,26 +1,18 @@
 """Parameters of MAIL and RCPT: SIZE (RFC 1870), BODY (RFC 6152), RET, ENVID, NOTIFY, ORCPT (RFC 3461), AUTH (RFC 4954),
-SMTPUTF8 (RFC 6531); and the xtext coding that they share."""
+SMTPUTF8 (RFC 6531)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from appliance.formats.addresses import AddressError, parse_path_prefix
+from appliance.formats.xtext import MAX_ENVID, MAX_ORCPT, decode_orcpt, decode_xtext
 from appliance.protocols.smtp.events import Mail, Rcpt
 
 MAX_LOCAL: Final = 192
 """Octets of a local part that are taken: senders of bounces (VERP) use more than the 64 of the standard."""
-MAX_ENVID: Final = 100
-"""Characters of an envelope id (RFC 3461, 4.4)."""
-MAX_ORCPT: Final = 500
-"""Characters of ORCPT (RFC 3461, 4.2)."""
 
-_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
-_HEX = re.compile(rb"\+([0-9A-F]{2})")
-_NOT_XCHAR = re.compile(rb"[^!-*,-<>-~]")
-_TYPE = re.compile(r"[A-Za-z0-9.\-]{1,64};.+", re.DOTALL)
 _NOTIFY = frozenset({"SUCCESS", "FAILURE", "DELAY"})
 
 
@@ -32,75 +24,54 @@ class ParameterError(ValueError):
         self.unknown = unknown
 
 
-def decode_xtext(value: bytes) -> str:
-    """The text of an xtext (RFC 3461, 4). Raises ParameterError; control symbols are refused too."""
-    if not _XTEXT.fullmatch(value):
-        raise ParameterError("value is not in xtext form")
-    data = _HEX.sub(lambda match: bytes((int(match[1], 16),)), value)
-    if any(byte < 0x20 or byte == 0x7F for byte in data):
-        raise ParameterError("value has control symbols")
-    return data.decode("utf-8", "surrogateescape")
-
-
-def encode_xtext(text: str) -> str:
-    """The xtext of a text."""
-    data = text.encode("utf-8", "surrogateescape")
-    return _NOT_XCHAR.sub(lambda match: b"+%02X" % match[0][0], data).decode("ascii")
-
-
 def _size(value: bytes) -> dict[str, Any]:
     if not value.isdigit() or len(value) > 20:
-        raise ParameterError("SIZE is not a number")
+        raise ParameterError("not a number")
     return {"size": int(value)}
 
 
 def _body(value: bytes) -> dict[str, Any]:
     word = value.upper()
     if word not in (b"7BIT", b"8BITMIME"):
-        raise ParameterError("BODY is neither 7BIT nor 8BITMIME")
+        raise ParameterError("neither 7BIT nor 8BITMIME")
     return {"body": word.decode()}
 
 
 def _ret(value: bytes) -> dict[str, Any]:
     word = value.upper()
     if word not in (b"FULL", b"HDRS"):
-        raise ParameterError("RET is neither FULL nor HDRS")
+        raise ParameterError("neither FULL nor HDRS")
     return {"ret": word.decode()}
 
 
 def _envid(value: bytes) -> dict[str, Any]:
     if not value or len(value) > MAX_ENVID:
-        raise ParameterError("ENVID is empty or too long")
+        raise ParameterError("empty or too long")
     return {"envid": decode_xtext(value)}
 
 
 def _auth(value: bytes) -> dict[str, Any]:
     if not value or len(value) > MAX_ORCPT:
-        raise ParameterError("AUTH is empty or too long")
+        raise ParameterError("empty or too long")
     text = "" if value == b"<>" else decode_xtext(value)
     return {"auth": "" if text == "<>" else text}
 
 
 def _utf8(value: bytes) -> dict[str, Any]:
     if value:
-        raise ParameterError("SMTPUTF8 takes no value")
+        raise ParameterError("takes no value")
     return {"utf8": True}
 
 
 def _notify(value: bytes) -> dict[str, Any]:
     words = tuple(value.decode("ascii", "replace").upper().split(","))
     if words != ("NEVER",) and (not _NOTIFY.issuperset(words) or len(set(words)) != len(words)):
-        raise ParameterError("NOTIFY is neither NEVER nor a list of SUCCESS, FAILURE, DELAY")
+        raise ParameterError("neither NEVER nor a list of SUCCESS, FAILURE, DELAY")
     return {"notify": words}
 
 
 def _orcpt(value: bytes) -> dict[str, Any]:
-    if len(value) > MAX_ORCPT:
-        raise ParameterError("ORCPT is too long")
-    text = decode_xtext(value)
-    if not _TYPE.fullmatch(text):
-        raise ParameterError("ORCPT is not an address type, a semicolon and an address")
-    return {"orcpt": text}
+    return {"orcpt": str(decode_orcpt(value))}
 
 
 _Reader = Callable[[bytes], dict[str, Any]]
@@ -130,7 +101,10 @@ def _parameters(rest: bytes, known: dict[bytes, _Reader], refused: Collection[by
         if key in seen:
             raise ParameterError(f"parameter {key.decode()} stands twice")
         seen.add(key)
-        found.update(read(value))
+        try:
+            found.update(read(value))
+        except ValueError as error:
+            raise ParameterError(f"{key.decode()}: {error}") from None
     return found
 
 

@@ -17,9 +17,7 @@ from appliance.protocols.smtp import (
     ReplyReader,
     SmtpClient,
     SmtpServer,
-    decode_xtext,
     ehlo_reply,
-    encode_xtext,
 )
 from appliance.protocols.smtp import events as e
 
@@ -227,17 +225,6 @@ def test_dots_are_stuffed_across_pieces() -> None:
     writer = DataWriter()
     assert writer.feed(b"no end") + writer.finish() == b"no end\r\n.\r\n"
     assert DataWriter().finish() == b".\r\n"
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.text())
-def test_xtext_comes_back(text: str) -> None:
-    coded = encode_xtext(text)
-    assert coded.isascii()
-    assert coded.isprintable()
-    assert "=" not in coded
-    if text.isprintable():
-        assert decode_xtext(coded.encode()) == text
 
 
 @settings(max_examples=80, deadline=None)
