@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -141,7 +142,8 @@ def package(options: list[str]) -> int:
     shutil.copytree(ROOT / "packaging", folder / "packaging")
     for name in ("README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder / name)
-    archive = shutil.make_archive(str(packages / "pillarbox-linux"), "gztar", folder)
+    name = f"pillarbox-{platform.system().lower()}-{platform.machine()}"
+    archive = shutil.make_archive(str(packages / name), "gztar", folder)
     say(f"{packages.relative_to(ROOT)}: {', '.join(sorted(path.name for path in packages.iterdir()))}")
     return 0 if Path(archive).exists() else 1
 

@@ -35,7 +35,7 @@ def start(folder: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
     servers: list[Pillarbox] = []
     failed_before = request.session.testsfailed
 
-    def starter(setup: Setup, base_option: str = "--Base") -> Pillarbox:
+    def starter(setup: Setup | None, base_option: str = "--Base") -> Pillarbox:
         server = Pillarbox(Path(tempfile.mkdtemp(prefix="s", dir=folder)), setup, base_option=base_option)
         servers.append(server)
         server.start()

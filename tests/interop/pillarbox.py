@@ -57,20 +57,24 @@ class Setup:
 
 
 class Pillarbox(Process):
-    """One server with a base directory below `folder`; its ports are the usual ones plus an offset."""
+    """One server with a base directory below `folder`; its ports are the usual ones plus an offset.
+
+    Without a setup it is started with nothing but defaults.
+    """
 
     def __init__(
-        self, folder: Path, setup: Setup, program: Sequence[str] = PROGRAM, base_option: str = "--Base"
+        self, folder: Path, setup: Setup | None, program: Sequence[str] = PROGRAM, base_option: str = "--Base"
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         super().__init__(folder / "output")
         self.base = folder / "base"
-        self.setup = setup
+        self.setup = setup or Setup()
+        self.provisioned = setup is not None
         self.program = program
         self.base_option = base_option
         self.offset = free_offset()
         self.file = folder / "provision.toml"
-        self.file.write_text(setup.provision(), encoding="utf-8")
+        self.file.write_text(self.setup.provision(), encoding="utf-8")
 
     def port(self, service: str) -> int:
         """The port of a service, by its name in SERVICES."""
@@ -91,7 +95,7 @@ class Pillarbox(Process):
         The first start on a base directory provisions it.
         """
         command = [*self.program, self.base_option, str(self.base), "--PortOffset", str(self.offset)]
-        if not self.base.exists():
+        if self.provisioned and not self.base.exists():
             command += ["--Provision", str(self.file)]
         self.spawn([*command, *options], dict(environment or {}))
         return self.wait_for_greetings(self.port(service) for service in services)
@@ -106,7 +110,7 @@ class Pillarbox(Process):
 class Start(Protocol):
     """Starts a server that is stopped at the end of the module."""
 
-    def __call__(self, setup: Setup, base_option: str = "--Base") -> Pillarbox: ...
+    def __call__(self, setup: Setup | None, base_option: str = "--Base") -> Pillarbox: ...
 
 
 class Run(Protocol):
