@@ -35,7 +35,8 @@ _GROUP_END: Final = Mailbox(None, None, None)
 
 # Nearly every field: names of atoms or one quoted string, then the address; one match for each entry.
 _COMMON = re.compile(
-    rb"[ \t]*(?:(?:\"([^\"\\]*)\"|([^\"(),.:;<>@\[\]\\\x00-\x1f]+?))?[ \t]*<([^\"(),:;<>@\[\]\\\x00-\x20]+)@([^\"(),:;<>@\\\x00-\x20]+)>"
+    rb"[ \t]*+(?:(?:\"([^\"\\]*)\"[ \t]*|([^\"(),.:;<>@\[\]\\\x00-\x1f]+))?"
+    rb"<([^\"(),:;<>@\[\]\\\x00-\x20]+)@([^\"(),:;<>@\\\x00-\x20]+)>"
     rb"|([^\"(),:;<>@\[\]\\\x00-\x20]+)@([^\"(),:;<>@\[\]\\\x00-\x20]+))[ \t]*(?:,|$)"
 )
 # Unclosed quotes, literals and comments run to the end of the field: no text is looked at twice.

@@ -13,7 +13,7 @@ MAX_PARAMETERS: Final = 200
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
-_PARAMETER = re.compile(rb";[\s;]*([^\s=;\"]+)\s*=\s*(?:\"([^\"\\]*(?:\\.[^\"\\]*)*)\"?|([^;\"]*))[^;]*", re.DOTALL)
+_PARAMETER = re.compile(rb";\s*([^\s=;\"]+)\s*=\s*(?:\"([^\"\\]*(?:\\.[^\"\\]*)*)\"?|([^;\"]*))[^;]*", re.DOTALL)
 _QUOTED_PAIR = re.compile(rb"\\(.)", re.DOTALL)
 _COMMENT = re.compile(rb"\([^()\"]*\)")
 _MEDIA_TYPE = re.compile(rb"\s*([^\s/;()<>@,:\\\"\[\]?=]+)\s*/\s*([^\s/;()<>@,:\\\"\[\]?=]+)")

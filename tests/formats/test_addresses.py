@@ -8,7 +8,6 @@ from appliance.formats import addresses
 from appliance.formats.addresses import AddressError, Path, parse_path, parse_path_prefix
 
 
-@pytest.mark.feature("STD-042")
 @pytest.mark.parametrize(
     ("wire", "path"),
     [
@@ -66,7 +65,6 @@ def test_refused(wire: bytes) -> None:
         parse_path(wire)
 
 
-@pytest.mark.feature("STD-042")
 def test_bounds_of_the_standard_are_reached() -> None:
     assert parse_path(b"<" + b"a" * 64 + b"@example.com>").local == "a" * 64
     longest = b"<" + b"a" * 60 + b"@" + b"b." * 96 + b"c>"
@@ -75,7 +73,6 @@ def test_bounds_of_the_standard_are_reached() -> None:
     assert len(parse_path(b"<" + b"a" * 100 + b"@example.com>", max_local=200).local) == 100
 
 
-@pytest.mark.feature("STD-037")
 def test_prefix_leaves_the_parameters() -> None:
     for wire in (b'<"a b>"@c.com> SIZE=5', b"a@c.com SIZE=5", b"<> SIZE=5", "<é@c.com> SIZE=5".encode()):
         _, end = parse_path_prefix(wire)

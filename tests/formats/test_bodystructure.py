@@ -37,7 +37,7 @@ text
 """
 
 
-@pytest.mark.feature("STD-062", "STD-006")
+@pytest.mark.feature("STD-006")
 def test_single_part() -> None:
     assert render_body(PLAIN) == b'("TEXT" "PLAIN" ("charset" "US-ASCII") NIL NIL "7bit" 10 2)'
     assert render_bodystructure(PLAIN) == (
@@ -46,7 +46,7 @@ def test_single_part() -> None:
     assert render_body(b"\nx") == b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 1 0)'
 
 
-@pytest.mark.feature("STD-062", "STD-002", "STD-005")
+@pytest.mark.feature("STD-002", "STD-005")
 def test_multipart() -> None:
     inner = b'(NIL "inner" NIL NIL NIL NIL NIL NIL NIL NIL)'
     text = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 6 1'

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -237,3 +239,14 @@ def test_any_input_is_a_value_or_a_data_error(text: str | bytes) -> None:
             parse_prefix(text, 0)
         except DataError:
             pass
+
+
+@pytest.mark.parametrize("piece", ['"', '"\\"', "a ", "(", "a=", "a,", '"a" ', " ", "{a=", "\\n", "a=a;", '"a"='])
+def test_long_nonsense_takes_linear_time(piece: str) -> None:
+    started = time.perf_counter()
+    for start in ("", "(", "{", '"', '("a\\n'):
+        try:
+            parse(start + piece * (200_000 // len(piece)))
+        except DataError:
+            pass
+    assert time.perf_counter() - started < 3

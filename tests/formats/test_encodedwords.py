@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,3 +83,11 @@ def test_a_name_survives_in_an_address_list(name: str) -> None:
 )
 def test_any_bytes_are_text(value: bytes) -> None:
     decode_words(value)
+
+
+@pytest.mark.parametrize("piece", [b"=?", b"=?a?q?", b"=?a?q?x?=", b"=?a?b?a?= ", b"?", b" ", b"a ", "é ".encode()])
+def test_long_nonsense_takes_linear_time(piece: bytes) -> None:
+    started = time.perf_counter()
+    text = decode_words(piece * (100_000 // len(piece)))
+    encode_words(text)
+    assert time.perf_counter() - started < 3

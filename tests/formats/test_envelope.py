@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -6,7 +5,6 @@ from appliance.formats.envelope import render_envelope
 from appliance.formats.imapstrings import nstring, string
 
 
-@pytest.mark.feature("STD-062")
 def test_example_of_the_standard() -> None:
     header = b"""Date: Wed, 17 Jul 1996 02:23:25 -0700 (PDT)
 From: Terry Gray <gray@cac.washington.edu>

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,3 +80,12 @@ def test_any_bytes_are_taken(data: bytes) -> None:
         place = field.end
     headers.first_fields(data)
     assert headers.remove_fields(data, [b"to"]).endswith(data[end:])
+
+
+@pytest.mark.parametrize("piece", [b"a", b"a:", b" ", b"\n", b"\n ", b"\na:", b"\r", b"\r\n", b"\na", b"a "])
+def test_long_nonsense_takes_linear_time(piece: bytes) -> None:
+    started = time.perf_counter()
+    data = b"A:" + piece * (200_000 // len(piece))
+    headers.first_fields(data)
+    headers.remove_fields(data, [b"a"])
+    assert time.perf_counter() - started < 2

@@ -60,7 +60,7 @@ def body(part: Part | None) -> bytes:
     return MESSAGE[part.body_start : part.end]
 
 
-@pytest.mark.feature("STD-005", "STD-062")
+@pytest.mark.feature("STD-005")
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -82,7 +82,6 @@ def test_numbers_that_do_not_exist(path: tuple[int, ...]) -> None:
     assert find_section(MESSAGE, path) is None
 
 
-@pytest.mark.feature("STD-062")
 @pytest.mark.parametrize(
     ("path", "name", "text"),
     [

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,3 +67,16 @@ def test_any_bytes_are_taken(raw: bytes) -> None:
     decode_parameters(parse_parameters(raw))
     parse_content_type(b"a/b" + raw)
     parse_disposition(raw)
+
+
+@pytest.mark.parametrize(
+    "piece", [b";", b"; ", b";a", b";a=", b';a="', b'"', b"(", b";a=(", b" ", b"\\", b";a ", b";a=b"]
+)
+def test_long_nonsense_takes_linear_time(piece: bytes) -> None:
+    started = time.perf_counter()
+    value = piece * (100_000 // len(piece))
+    parse_content_type(b"a/b" + value)
+    parse_content_type(b"a/b;a=" + value)
+    parse_content_type(value)
+    decode_parameters(parse_parameters(value))
+    assert time.perf_counter() - started < 2

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from appliance.formats.xtext import OriginalRecipient, decode_orcpt, decode_xtext, encode_orcpt, encode_xtext
 
 
-@pytest.mark.feature("STD-037")
 def test_xtext() -> None:
     assert encode_xtext("QQ314159") == "QQ314159"
     assert encode_xtext("a+b=c d") == "a+2Bb+3Dc+20d"
@@ -15,7 +14,6 @@ def test_xtext() -> None:
             decode_xtext(bad)
 
 
-@pytest.mark.feature("STD-037")
 @pytest.mark.parametrize(
     ("value", "recipient"),
     [
