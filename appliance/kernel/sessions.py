@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import trio
 
+from appliance.formats.data import Value
+from appliance.kernel.operations import Caller, OperationError, Operations, Right
+
 
 class Session:
     """One client connection (or one outgoing one, or one web log-in). Its number is unique in the life of the process."""
@@ -77,3 +80,43 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._open)
+
+
+def declare(operations: Operations, sessions: Sessions) -> None:
+    """The operations of the Access monitor (manual, chapter 37, Monitoring)."""
+
+    @operations.declare(
+        "ListSessions [tag]",
+        right=Right.MONITOR,
+        section="Monitoring",
+        summary="The open sessions, all or those of one tag.",
+        result="array of dictionaries",
+    )
+    async def list_sessions(caller: Caller, tag: str = "") -> Value:
+        del caller
+        rows: list[Value] = []
+        for session in sessions:
+            if not tag or session.tag.casefold() == tag.casefold():
+                rows.append(
+                    {
+                        "ID": str(session.number),
+                        "Tag": session.tag,
+                        "Address": session.address,
+                        "Account": session.account or "",
+                        "Started": str(int(session.started)),
+                        "Status": session.state,
+                        "Running": "YES" if session.busy else "NO",
+                    }
+                )
+        return rows
+
+    @operations.declare(
+        "KillSession sessionNumber#", right=Right.MONITOR, section="Monitoring", summary="Ends a session."
+    )
+    async def kill_session(caller: Caller, session_number: int) -> None:
+        del caller
+        for session in sessions:
+            if session.number == session_number:
+                session.kick("closed by the administrator")
+                return
+        raise OperationError("There is no such session")

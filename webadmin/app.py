@@ -1,0 +1,73 @@
+"""The WebAdmin Interface as one ASGI application: its paths (manual, chapters 4 and 5)."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from webadmin.domain_pages import DomainPages
+from webadmin.monitor_pages import MonitorPages
+from webadmin.settings_pages import SettingsPages
+from webadmin.site import REALMS, Handler, Page, Realm, Site
+
+_GET, _FORM = ["GET"], ["GET", "POST"]
+_STATIC = {"style.css": "text/css; charset=utf-8"}
+
+
+async def _start(page: Page) -> Response:
+    open_realms = [realm for realm in REALMS if realm.open_to(page.caller)]
+    if not open_realms:
+        return page.show(
+            "error.html", title="Welcome", status=403, error="Your account has no right to administer this server."
+        )
+    return page.go(open_realms[0].path) if len(open_realms) == 1 else page.show("start.html", title="Administration")
+
+
+async def _directory(page: Page) -> Response:
+    return page.show("directory.html", title="Directory")
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    kind = _STATIC.get(name)
+    if kind is None:
+        return Response("Not found", 404, media_type="text/plain")
+    data = files("webadmin").joinpath("static", name).read_bytes()
+    return Response(data, headers={"Content-Type": kind, "Cache-Control": "max-age=86400"})
+
+
+def application(site: Site, settings: SettingsPages, domains: DomainPages, monitors: MonitorPages) -> Starlette:
+    """All pages."""
+    settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
+
+    def route(path: str, handler: Handler, realm: Realm | None, methods: list[str]) -> Route:
+        return Route(path, site.endpoint(handler, realm), methods=methods)
+
+    return Starlette(
+        routes=[
+            Route("/static/{name}", _static, methods=_GET),
+            route("/", _start, None, _GET),
+            route("/Settings/", settings.index, settings_realm, _GET),
+            route("/Settings/Strings", settings.strings_page, settings_realm, _FORM),
+            route("/Settings/{name}", settings.component, settings_realm, _FORM),
+            route("/Domains/", domains.index, domains_realm, _FORM),
+            route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),
+            route("/Domains/{domain}/", domains.domain, domains_realm, _FORM),
+            route("/Domains/{domain}/Aliases", domains.aliases, domains_realm, _FORM),
+            route("/Domains/{domain}/Forwarders", domains.forwarders, domains_realm, _FORM),
+            route("/Domains/{domain}/Accounts/{name}", domains.account, domains_realm, _FORM),
+            route("/Domains/{domain}/Groups/{name}", domains.group, domains_realm, _FORM),
+            route("/Domains/{domain}/{level}", domains.level, domains_realm, _FORM),
+            route("/Directory/", _directory, directory_realm, _GET),
+            route("/Monitors/", monitors.index, monitors_realm, _GET),
+            route("/Monitors/Access", monitors.access, monitors_realm, _FORM),
+            route("/Monitors/Queue", monitors.queue, monitors_realm, _FORM),
+            route("/Monitors/Queue/{id}", monitors.message, monitors_realm, _FORM),
+            route("/Monitors/Logs", monitors.logs, monitors_realm, _FORM),
+            route("/Monitors/Logs/{file}", monitors.log, monitors_realm, _GET),
+        ]
+    )
