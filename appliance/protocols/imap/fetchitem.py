@@ -63,7 +63,7 @@ class Section(NamedTuple):
         text = found[3].decode("ascii").upper()
         if bool(part and text) != bool(found[2]):
             raise ParseError("malformed section")
-        if not all(part) or len(part) > MAX_PARTS:
+        if not all(0 < number < 100_000 for number in part) or len(part) > MAX_PARTS:
             raise ParseError("part number out of range")
         if text in ("HEADER.FIELDS", "HEADER.FIELDS.NOT"):
             cursor.space()

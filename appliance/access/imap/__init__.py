@@ -1,0 +1,1 @@
+"""The IMAP module: access to mailboxes from mail programs (manual, IMAP module)."""

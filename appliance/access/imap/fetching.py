@@ -1,0 +1,237 @@
+"""FETCH, UID FETCH, PARTIAL (RFC 3501, 6.4.5): rows in batches, texts inline or streamed."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from appliance.access.imap.flagging import SEEN, may_store
+from appliance.access.imap.selected import Selected
+from appliance.access.imap.session import Ok, Refused
+from appliance.accounts.client import AccountError, Fetch, Row
+from appliance.formats.headers import select_fields
+from appliance.protocols.imap import Command, commands
+from appliance.protocols.imap.dates import DateTexts
+from appliance.protocols.imap.fetchitem import FetchItem, Section, simple
+from appliance.protocols.imap.rows import OpenRow, RowFormat
+from appliance.protocols.imap.sequence import SequenceSet
+
+if TYPE_CHECKING:
+    from appliance.access.imap.session import ImapSession
+
+BATCH: Final = 500
+PIECE: Final = 128 * 1024
+MAX_HEADER: Final = 256 * 1024
+"""A header whose fields are picked is read up to here."""
+
+
+def named(selected: Selected, numbers: SequenceSet, *, uid: bool) -> array[int]:
+    """The UIDs of the messages that a command names."""
+    if uid:
+        return selected.view.by_uid(numbers)
+    try:
+        return selected.view.by_number(numbers)
+    except IndexError:
+        raise Refused("there is no message of that number", bad=True) from None
+
+
+class _Fetching:
+    """One command at work."""
+
+    __slots__ = (
+        "columns",
+        "dates",
+        "inline",
+        "marking",
+        "marks",
+        "missing",
+        "plain",
+        "selected",
+        "session",
+        "texts",
+        "what",
+    )
+
+    def __init__(self, session: ImapSession, selected: Selected, items: Sequence[FetchItem], *, uid: bool) -> None:
+        self.session = session
+        self.selected = selected
+        if uid and not any(item.name == "UID" for item in items):
+            items = [simple("UID"), *items]
+        self.columns = tuple(dict.fromkeys(item.name for item in items if item.section is None))
+        self.texts = tuple(item for item in items if item.section is not None)
+        self.what = Fetch.NOTHING
+        for name, bit in (("ENVELOPE", Fetch.ENVELOPE), ("BODYSTRUCTURE", Fetch.BODYSTRUCTURE), ("BODY", Fetch.BODY)):
+            if name in self.columns:
+                self.what |= bit
+        #: The text that comes along with the rows: the first that is wanted whole.
+        whole = [item.section.source for item in self.texts if item.partial is None and item.section is not None]
+        self.inline = whole[0] if whole else None
+        self.marks = (
+            any(item.marks for item in self.texts) and not selected.read_only and may_store(SEEN, (), selected.rights)
+        )
+        self.dates = DateTexts()
+        self.plain = RowFormat(self.columns) if not self.texts else OpenRow(self.columns)
+        #: For messages that become \Seen by this command: their flags are told, too.
+        self.marking = self.plain
+        if self.marks and "FLAGS" not in self.columns:
+            self.marking = OpenRow((*self.columns, "FLAGS"))
+        self.missing = False
+
+    async def batch(self, uids: Sequence[int]) -> None:
+        """Up to `BATCH` messages."""
+        selected = self.selected
+        left = uids
+        while left:
+            rows = await selected.account.fetch(selected.view_number, left, self.what, self.inline)
+            if len(rows) < len(left):
+                # Short because of the size of the texts, or because messages are gone: those between two rows are.
+                rest = [uid for uid in left if uid > rows[-1].uid] if rows else []
+                if len(rows) + len(rest) < len(left):
+                    self.missing = True
+                left = rest
+            else:
+                left = ()
+            if not rows:
+                return
+            marked = await self._mark(rows) if self.marks else {}
+            if self.texts:
+                for number, row in zip([n for n, _ in selected.view.numbered(r.uid for r in rows)], rows, strict=True):
+                    await self._with_texts(number, row, marked)
+            else:
+                await self.session.put_all(self._lines(rows))
+                await trio.lowlevel.checkpoint()
+
+    def _lines(self, rows: Sequence[Row]) -> bytes:
+        """Rows without texts: one formatting step each."""
+        flags, date = self.selected.flag_texts.text, self.dates.text
+        numbers = self.selected.view.numbered([row[0] for row in rows])
+        dated = "INTERNALDATE" in self.columns
+        return self.plain.join(
+            [
+                (
+                    number,
+                    row.uid,
+                    flags(row.flags, row.keywords),
+                    date(row.date, row.zone) if dated else None,
+                    row.size,
+                    row.envelope,
+                    row.bodystructure,
+                    row.body,
+                    row.modseq,
+                )
+                for (number, _), row in zip(numbers, rows, strict=True)
+            ]
+        )
+
+    async def _mark(self, rows: Sequence[Row]) -> dict[int, int]:
+        """Set \\Seen where it is not; the new flags of those messages."""
+        unseen = [row.uid for row in rows if not row.flags & SEEN]
+        if not unseen:
+            return {}
+        selected = self.selected
+        stored = await selected.account.store(selected.view_number, unseen, "+", SEEN, ())
+        selected.own(stored)
+        return {row.uid: row.flags for row in stored}
+
+    async def _with_texts(self, number: int, row: Row, marked: dict[int, int]) -> None:
+        session, selected = self.session, self.selected
+        form = self.marking if row.uid in marked else self.plain
+        assert isinstance(form, OpenRow)
+        flags = marked.get(row.uid, row.flags)
+        begin = form.begin(
+            (
+                number,
+                row.uid,
+                selected.flag_texts.text(flags, row.keywords),
+                self.dates.text(row.date, row.zone),
+                row.size,
+                row.envelope,
+                row.bodystructure,
+                row.body,
+                row.modseq,
+            )
+        )
+        session.put(begin)
+        for index, item in enumerate(self.texts):
+            session.put((b" " if index else b"") + item.label + b" ")
+            await self._text(row, item)
+        session.around.statistics.counter("imap.messages").add()
+        await session.put_all(b")\r\n")
+
+    async def _text(self, row: Row, item: FetchItem) -> None:
+        """The literal of one text, or NIL for a part that the message does not have."""
+        section = item.section
+        assert section is not None
+        source = section.source
+        inline = row.content if source == self.inline else None
+        if section.fields:
+            data = inline if inline is not None else await self._whole(row.uid, source, MAX_HEADER)
+            await self._put(None if data is None else _fields(data, section), item.partial)
+        elif inline is not None:
+            await self._put(inline, item.partial)
+        else:
+            await self._stream(row.uid, source, item.partial)
+
+    async def _put(self, data: bytes | None, partial: tuple[int, int] | None) -> None:
+        if data is None:
+            self.session.put(b"NIL")
+            return
+        if partial is not None:
+            data = data[partial[0] : partial[0] + partial[1]]
+        self.session.put(b"{%d}\r\n" % len(data))
+        await self.session.put_all(data)
+
+    async def _whole(self, uid: int, source: str, limit: int) -> bytes | None:
+        selected = self.selected
+        size, data = await selected.account.read(selected.view_number, uid, source, 0, limit)
+        return None if size < 0 else data
+
+    async def _stream(self, uid: int, source: str, partial: tuple[int, int] | None) -> None:
+        """A text that is not at hand, in pieces; the length is told first, so what follows must be as long."""
+        session, selected = self.session, self.selected
+        offset, count = partial or (0, 1 << 62)
+        try:
+            size, data = await selected.account.read(selected.view_number, uid, source, offset, min(PIECE, count))
+        except AccountError as error:
+            if error.code != "NONEXISTENT":
+                await session.broken(error.text)
+            size, data = -1, b""
+        if size < 0:
+            session.put(b"NIL")
+            return
+        left = max(0, min(count, size - offset))
+        session.put(b"{%d}\r\n" % left)
+        while True:
+            data = data[:left]
+            await session.put_all(data)
+            left -= len(data)
+            offset += len(data)
+            if not left:
+                return
+            try:
+                _, data = await selected.account.read(selected.view_number, uid, source, offset, min(PIECE, left))
+            except AccountError as error:
+                await session.broken(error.text)
+            if not data:
+                await session.broken("the message was removed while it was read")
+
+
+def _fields(header: bytes, section: Section) -> bytes:
+    return select_fields(header, section.fields, others=section.text.endswith(".NOT"))
+
+
+async def fetch(session: ImapSession, command: Command) -> Ok:
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Fetch)
+    selected = session.mailbox()
+    uids = named(selected, arguments.numbers, uid=arguments.uid)
+    work = _Fetching(session, selected, arguments.items, uid=arguments.uid)
+    for start in range(0, len(uids), BATCH):
+        await work.batch(uids[start : start + BATCH])
+    if work.missing and not arguments.uid:
+        # RFC 2180, 4.1.2: the others are told, and that some are no more.
+        raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")
+    return Ok(f"{command.name} completed", expunge=arguments.uid, uid=arguments.uid)

@@ -1,0 +1,80 @@
+"""What an IMAP session needs of the rooms around it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.accounts.client import AccountSession
+from appliance.formats.passwords import ScramKeys
+from appliance.kernel.channel import Channel
+from appliance.kernel.log import Logger
+from appliance.kernel.notices import Notices
+from appliance.kernel.settings import Settings
+from appliance.kernel.statistics import Statistics
+from appliance.kernel.strings import Strings
+from appliance.protocols.sasl import Done
+
+
+class LoginRefused(Exception):
+    """A log-in that was not granted; `text` is for the client. `referral`: the address the name was routed to, if it is
+    an account of another host."""
+
+    def __init__(self, text: str, temporary: bool = False, referral: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.temporary = temporary
+        self.referral = referral
+
+
+class Login(Protocol):
+    """A log-in that was granted."""
+
+    @property
+    def session(self) -> AccountSession:
+        """The opened account; the IMAP session closes it."""
+        ...
+
+
+class Logins(Protocol):
+    """The account gate's door. Its calls raise LoginRefused."""
+
+    async def password(self, name: str, password: str, service: str, channel: Channel) -> Login:
+        """A log-in by clear password."""
+        ...
+
+    async def keys(self, name: str, method: str, channel: Channel) -> ScramKeys:
+        """The keys for a SCRAM log-in; decoys for a name without any."""
+        ...
+
+    async def proven(self, done: Done, service: str, channel: Channel) -> Login:
+        """A log-in by what a mechanism came to."""
+        ...
+
+    async def refuse(self, name: str, service: str, channel: Channel) -> None:
+        """Count a proof that a mechanism found wrong as a wrong password, and raise LoginRefused as for one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Handed to each session.
+
+    `strings` has the module's TEXTS declared; `unique()` gives a fresh random token, as `secrets.token_hex` makes them;
+    `digests()` whether methods that need a readable password are offered; `now()` seconds since 1970; `foreign(session,
+    name)` opens another account for the one who is logged in (None: there are no foreign mailboxes), raising AccountError.
+    """
+
+    logins: Logins
+    settings: Settings
+    notices: Notices
+    log: Logger
+    strings: Strings
+    statistics: Statistics
+    host: Callable[[], str]
+    unique: Callable[[], str]
+    digests: Callable[[], bool]
+    now: Callable[[], float]
+    version: str
+    foreign: Callable[[AccountSession, str], Awaitable[AccountSession]] | None = None

@@ -1,0 +1,139 @@
+"""The selected mailbox of a session: its picture, and bringing it up to date (RFC 3501, 5.2 and 7.4.1).
+
+The gate says what has changed since a mod-sequence. Flags that this session has set itself come back there too; they were
+told already (or must not be told, .SILENT), so rows that carry just the mod-sequence of our own change are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from appliance.access.imap.flagging import RECENT, FlagTexts
+from appliance.accounts.client import AccountSession, FlagRow, Opened, unpack
+from appliance.kernel.notices import Notices, Subscription
+from appliance.protocols.imap import MessageView, render
+
+_BATCH = 500
+
+
+class Selected:
+    """`name` as the client called it; `account` is the one that holds it."""
+
+    __slots__ = (
+        "_modseq",
+        "_news",
+        "_own",
+        "_told_recent",
+        "account",
+        "flag_texts",
+        "keywords",
+        "name",
+        "read_only",
+        "recent",
+        "rights",
+        "uidnext",
+        "uidvalidity",
+        "view",
+        "view_number",
+    )
+
+    def __init__(
+        self, account: AccountSession, name: str, inner: str, opened: Opened, notices: Notices, *, read_only: bool
+    ) -> None:
+        self.account = account
+        self.name = name
+        self.read_only = read_only
+        self.view = MessageView(unpack(opened.uids))
+        self.view_number = opened.view
+        self.rights = opened.rights
+        self.keywords = opened.keywords
+        self.recent = self._told_recent = opened.recent
+        self.uidvalidity = opened.uidvalidity
+        self.uidnext = opened.uidnext
+        self.flag_texts = FlagTexts()
+        self._modseq = opened.modseq
+        self._own: dict[int, int] = {}
+        self._news = notices.subscribe(("mailbox", account.name, inner))
+
+    @property
+    def news(self) -> Subscription:
+        return self._news
+
+    async def release(self) -> None:
+        """Give the view back."""
+        self._news.close()
+        await self.account.release(self.view_number)
+
+    def own(self, rows: Iterable[FlagRow]) -> None:
+        """The session itself made these changes."""
+        for row in rows:
+            self._own[row.uid] = row.modseq
+
+    def known(self, uids: Iterable[int]) -> list[int]:
+        """Those that the client can name."""
+        return [uid for _, uid in self.view.numbered(uids)]
+
+    def flag_rows(self, rows: Sequence[FlagRow], *, uid: bool) -> bytes:
+        """FETCH lines with the flags, for the messages that the client knows."""
+        lines = []
+        text = self.flag_texts.text
+        for (number, _), row in zip(self.view.numbered([row.uid for row in rows]), self._known_rows(rows), strict=True):
+            flags = text(row.flags, row.keywords)
+            if uid:
+                lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, row.uid, flags))
+            else:
+                lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, flags))
+        return b"".join(lines)
+
+    def _known_rows(self, rows: Sequence[FlagRow]) -> list[FlagRow]:
+        return [row for row in rows if self.view.number(row.uid)]
+
+    async def new_keywords(self, rows: Iterable[FlagRow]) -> bytes:
+        """A FLAGS line and PERMANENTFLAGS when keywords appear that were not told (RFC 3501, 7.2.6)."""
+        from appliance.access.imap.flagging import permanent
+
+        names = {name for row in rows for name in row.keywords}
+        if names.issubset(self.keywords):
+            return b""
+        self.keywords = await self.account.keywords(self.view_number)
+        return self.flags_line() + render.note(
+            "flags that can be set", b"PERMANENTFLAGS " + render.flag_list(permanent(self.writable, self.keywords))
+        )
+
+    @property
+    def writable(self) -> str:
+        """The rights, none in a mailbox that was opened by EXAMINE."""
+        return "" if self.read_only else self.rights
+
+    def flags_line(self) -> bytes:
+        from appliance.access.imap.flagging import MARKS
+        from appliance.protocols.imap.flags import SYSTEM_FLAGS
+
+        return render.flags([*SYSTEM_FLAGS, *MARKS, *self.keywords])
+
+    async def updates(self, *, expunge: bool, uid: bool, ask: bool) -> AsyncIterator[bytes]:
+        """What to tell: flags, EXPUNGE where it is allowed, EXISTS, RECENT. `ask`: look even if no notice came."""
+        added = 0
+        if self._news.take() or ask or self._own:
+            changes = await self.account.changes(self.view_number, self._modseq)
+            own, self._own = self._own, {}
+            self._modseq = changes.modseq
+            self.uidnext = changes.uidnext
+            rows = [row for row in changes.changed if own.get(row.uid) != row.modseq]
+            if rows:
+                yield await self.new_keywords(rows)
+            for start in range(0, len(rows), _BATCH):
+                yield self.flag_rows(rows[start : start + _BATCH], uid=uid)
+            self.view.vanish(unpack(changes.vanished))
+            added = self.view.extend(row.uid for row in changes.new)
+            self.recent += sum(1 for row in changes.new if row.flags & RECENT)
+        if expunge and self.view.pending:
+            numbers = self.view.expunge()
+            self.recent = min(self.recent, len(self.view))
+            for start in range(0, len(numbers), _BATCH):
+                yield render.expunges(numbers[start : start + _BATCH])
+        if added:
+            yield render.exists(len(self.view))
+        if self.recent != self._told_recent:
+            self._told_recent = self.recent
+            yield render.recent(self.recent)

@@ -1,0 +1,147 @@
+"""STORE, EXPUNGE, COPY, MOVE and their UID forms (RFC 3501, 6.4; RFC 4315; RFC 6851)."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from appliance.access.imap.fetching import named
+from appliance.access.imap.flagging import bits, may_expunge, may_store
+from appliance.access.imap.selected import Selected
+from appliance.access.imap.session import Ok, Refused
+from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag
+from appliance.protocols.imap import Command, commands, render
+from appliance.protocols.imap.sequence import compact
+
+if TYPE_CHECKING:
+    from appliance.access.imap.session import ImapSession
+
+BATCH: Final = 2000
+_PIECE: Final = 256 * 1024
+
+
+def _writable(session: ImapSession) -> Selected:
+    selected = session.mailbox()
+    if selected.read_only:
+        raise Refused("the mailbox is open for reading only", b"NOPERM")
+    return selected
+
+
+async def store(session: ImapSession, command: Command) -> Ok:
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Store)
+    selected = _writable(session)
+    flags, keywords = bits(arguments.flags)
+    if not may_store(flags, keywords, selected.rights):
+        raise Refused("you have no right to change these flags here", b"NOPERM")
+    uids = named(selected, arguments.numbers, uid=arguments.uid)
+    known = 0
+    for start in range(0, len(uids), BATCH):
+        batch = uids[start : start + BATCH]
+        rows = await selected.account.store(selected.view_number, batch, arguments.mode, flags, keywords)
+        known += len(rows)
+        selected.own(rows)
+        if keywords:
+            session.put(await selected.new_keywords(rows))
+        if not arguments.silent:
+            for first in range(0, len(rows), 500):
+                await session.put_all(selected.flag_rows(rows[first : first + 500], uid=arguments.uid))
+    if known < len(uids) and not arguments.uid:
+        raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")
+    return Ok(f"{command.name} completed", expunge=arguments.uid, uid=arguments.uid)
+
+
+async def expunge(session: ImapSession, command: Command) -> Ok:
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Expunge)
+    selected = _writable(session)
+    if not may_expunge(selected.rights):
+        raise Refused("you have no right to remove messages here", b"NOPERM")
+    uids = None if arguments.uids is None else selected.view.by_uid(arguments.uids)
+    if uids is None or uids:
+        gone = await selected.account.expunge(selected.view_number, uids)
+        selected.view.vanish(gone)
+    return Ok("EXPUNGE completed")
+
+
+async def copy(session: ImapSession, command: Command) -> Ok:
+    """COPY: all of the messages or none."""
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Copy)
+    selected = session.mailbox()
+    uids = named(selected, arguments.numbers, uid=arguments.uid)
+    code = await _copied(session, selected, uids, arguments.name, move=False) if uids else None
+    return Ok("COPY completed", code, uid=arguments.uid)
+
+
+async def move(session: ImapSession, command: Command) -> Ok:
+    """MOVE tells COPYUID before the EXPUNGE lines (RFC 6851, 4.3)."""
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Copy)
+    selected = _writable(session)
+    if not (may_expunge(selected.rights) and may_store(Flag.DELETED, (), selected.rights)):
+        raise Refused("you have no right to remove messages here", b"NOPERM")
+    uids = named(selected, arguments.numbers, uid=arguments.uid)
+    if uids:
+        code = await _copied(session, selected, uids, arguments.name, move=True)
+        if code is not None:
+            session.put(render.note("moved", code))
+    return Ok("MOVE completed", uid=arguments.uid, ask=True)
+
+
+async def _copied(session: ImapSession, selected: Selected, uids: array[int], name: str, *, move: bool) -> bytes | None:
+    """The COPYUID code; None when none of the messages was there any more."""
+    account, inner = await session.resolve(name)
+    try:
+        if account is selected.account:
+            validity, source, made = await account.copy(selected.view_number, uids, inner, move=move)
+        else:
+            validity, source, made = await _across(selected, uids, account, inner)
+            if move and source:
+                selected.view.vanish(await selected.account.remove(selected.view_number, source))
+    except AccountError as error:
+        if error.code == "NONEXISTENT":
+            raise Refused(error.text, b"TRYCREATE", expunge=True) from None
+        raise
+    if not made:
+        return None
+    return b"COPYUID %d %b %b" % (validity, compact(source), compact(made))
+
+
+async def _across(
+    selected: Selected, uids: array[int], target: AccountSession, name: str
+) -> tuple[int, list[int], list[int]]:
+    """Into another account: each message is a stream of its own; if one fails, those before it are taken back."""
+    source: list[int] = []
+    made: list[int] = []
+    validity = 0
+    try:
+        for start in range(0, len(uids), 100):
+            rows = await selected.account.fetch(selected.view_number, uids[start : start + 100], Fetch.NOTHING)
+            for row in rows:
+                handle = await target.append_begin(
+                    name, row.flags & ~Flag.RECENT, row.keywords, row.date, row.zone, row.size
+                )
+                try:
+                    offset = 0
+                    while offset < row.size:
+                        _, data = await selected.account.read(selected.view_number, row.uid, "", offset, _PIECE)
+                        if not data:
+                            raise AccountError("TEMPORARY", "a message was removed while it was copied")
+                        await target.append_chunk(handle, data)
+                        offset += len(data)
+                except BaseException:
+                    await target.append_abort(handle)
+                    raise
+                validity, uid = await target.append_commit(handle)
+                source.append(row.uid)
+                made.append(uid)
+    except AccountError:
+        if made:
+            opened = await target.open(name)
+            try:
+                await target.remove(opened.view, made)
+            finally:
+                await target.release(opened.view)
+        raise
+    return validity, source, made
