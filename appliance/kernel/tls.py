@@ -175,12 +175,14 @@ class Tls:
         await self.refresh(renew=True)
 
     async def _make_server_certificate(self) -> None:
+        now = self._clock.now()
+
         def make() -> tuple[str, str]:
             from appliance.kernel import certificates
 
             key = certificates.make_key()
             names = certificates.Attributes([self.host_name])
-            return key, certificates.self_signed(key, names, self._clock.now())
+            return key, certificates.self_signed(key, names, now)
 
         key, certificate = await in_thread(make)
         await self.settings.update({KEY.key: key, CERTIFICATE.key: certificate})
@@ -265,7 +267,7 @@ class Tls:
             return
         for name, till in found:
             if till - self._clock.now() < _WARN_BEFORE:
-                self._log.failure("the certificate of %s is valid until %s", name, self._clock.local(till))
+                self._log.failure("the certificate of %s is valid until %s", name, self._clock.local(till).date())
                 if self.expiring is not None:
                     self.expiring(name, till)
 
