@@ -651,7 +651,8 @@ class MemoryWire:
     async def readable(self) -> None:
         await trio.lowlevel.checkpoint()
         while not (self._in.pieces or self._in.ended or self._closed):
-            self._in.reader = self._in.reader or trio.Event()
+            if self._in.reader is None:  # one is left there by a wait that was cancelled
+                self._in.reader = trio.Event()
             await self._in.reader.wait()
         if self._closed:
             raise trio.ClosedResourceError
@@ -659,7 +660,8 @@ class MemoryWire:
     async def writable(self) -> None:
         await trio.lowlevel.checkpoint()
         while not (self._out.held < self._out.capacity or self._out.reset or self._closed):
-            self._out.writer = self._out.writer or trio.Event()
+            if self._out.writer is None:
+                self._out.writer = trio.Event()
             await self._out.writer.wait()
         if self._closed:
             raise trio.ClosedResourceError
