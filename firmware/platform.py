@@ -1,0 +1,67 @@
+"""What the operating system gives: background process, descriptor limit, its log, giving up root (manual, chapters 2 and 4)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+#: Users that the process becomes when it gives up root, the first that exists; else user 1.
+USERS = ("pillarbox", "cgatepro", "nobody")
+
+
+def raise_descriptor_limit() -> int:
+    """As many open files as we may have; the limit that counts."""
+    if sys.platform == "win32":
+        return 8192
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 1 << 20)
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def to_background() -> None:
+    """Go on as a background process, standard streams on the null device (--Daemon)."""
+    if sys.platform == "win32":
+        return
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(null, handle)
+    os.close(null)
+
+
+def os_log(text: str) -> None:
+    """A record in the operating system's log, facility mail: start, shutdown, program errors."""
+    if sys.platform == "win32":
+        return
+    import syslog
+
+    syslog.openlog("pillarbox", syslog.LOG_PID, syslog.LOG_MAIL)
+    syslog.syslog(syslog.LOG_NOTICE, text)
+
+
+def drop_root() -> str | None:
+    """Give up root for good; the name of the user that we are now, or None if we were not root."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in USERS:
+        with suppress(KeyError):
+            user = pwd.getpwnam(name)
+            break
+    else:
+        os.setgroups([])
+        os.setuid(1)
+        return "1"
+    os.setgroups([user.pw_gid])
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    return name
