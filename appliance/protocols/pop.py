@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from appliance.protocols.dotted import DottedReader
 from appliance.protocols.sasl import SaslMalformed, decode_initial
 
 MAX_LINE = 4096
@@ -142,6 +143,19 @@ class Last:
 
 
 @dataclass(frozen=True, slots=True)
+class Xmit:
+    """XTND XMIT (RFC 1082): a message of the client follows once `body_wanted` was called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A piece of that message in wire form, dots undone; `last` at its end."""
+
+    data: bytes = field(repr=False)
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """QUIT; `update` says that it came from a logged-in user, whose marks are now carried out."""
 
@@ -157,13 +171,13 @@ class Bad:
 
 Event = (
     User | Pass | Apop | Auth | AuthList | Response | Capa | Stls | Stat | List | Uidl | Retr | Top | Dele | Rset | Noop
-) | (Last | Quit | Bad)
+) | (Last | Xmit | Body | Quit | Bad)
 
 
 class PopServer:
     """One connection's protocol state: `receive` what came, take events by `next_event` until it gives None."""
 
-    __slots__ = ("_awaiting", "_buffer", "_name", "_scanned", "_skipping", "state")
+    __slots__ = ("_awaiting", "_body", "_buffer", "_name", "_scanned", "_skipping", "state")
 
     def __init__(self) -> None:
         self.state = State.AUTHORIZATION
@@ -171,6 +185,7 @@ class PopServer:
         self._scanned = 0
         self._skipping = False
         self._awaiting = False
+        self._body: DottedReader | None = None
         self._name: str | None = None
 
     def receive(self, data: bytes) -> None:
@@ -184,6 +199,11 @@ class PopServer:
 
     def next_event(self) -> Event | None:
         """The next command, or None if more input is needed."""
+        if self._body is not None:
+            data, last = self._body.take(self._buffer)
+            if last:
+                self._body = None
+            return Body(data, last) if data or last else None
         while True:
             end = self._buffer.find(b"\n", self._scanned)
             limit = MAX_RESPONSE_LINE if self._awaiting else MAX_LINE
@@ -228,6 +248,10 @@ class PopServer:
     def challenge_sent(self) -> None:
         """The next line is the client's response."""
         self._awaiting = True
+
+    def body_wanted(self) -> None:
+        """What comes next is a message."""
+        self._body = DottedReader()
 
     def logged_in(self) -> None:
         """The client is who it says: commands of the maildrop are valid from now on."""
@@ -325,6 +349,10 @@ def _top(server: PopServer, rest: bytes) -> Event:
     return Bad("message number and line count are needed")
 
 
+def _extended(server: PopServer, rest: bytes) -> Event:
+    return Xmit() if rest.strip().upper() == b"XMIT" else Bad("unknown extension")
+
+
 _Parser = Callable[[PopServer, bytes], Event]
 _START = frozenset({State.AUTHORIZATION})
 _MAILDROP = frozenset({State.TRANSACTION})
@@ -347,6 +375,7 @@ _COMMANDS: dict[bytes, tuple[frozenset[State], _Parser]] = {
     b"RSET": (_MAILDROP, _plain(Rset())),
     b"NOOP": (_ANY, _plain(Noop())),
     b"LAST": (_MAILDROP, _plain(Last())),
+    b"XTND": (_MAILDROP, _extended),
     b"QUIT": (_ANY, PopServer._quit),
 }
 

@@ -90,6 +90,15 @@ def test_log_in_only_once(line: bytes) -> None:
     assert isinstance(events(ready(), line + b"\r\n")[0], Bad)
 
 
+def test_a_message_of_the_client() -> None:
+    server = ready()
+    assert events(server, b"XTND XMIT\r\n") == [pop.Xmit()]
+    server.body_wanted()
+    got = events(server, b"To: x\r\n\r\n..dot\r\nQUIT\r\n.\r\nNOOP\r\n")
+    assert got == [pop.Body(b"To: x\r\n\r\n.dot\r\nQUIT\r\n", True), pop.Noop()]
+    assert events(server, b"XTND YMIT\r\nxtnd xmit \r\n") == [Bad("unknown extension"), pop.Xmit()]
+
+
 def test_quit_before_log_in_updates_nothing() -> None:
     assert events(PopServer(), b"QUIT\r\n") == [pop.Quit(False)]
 

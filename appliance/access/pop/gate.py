@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.access.pop.submission import Receiver
 from appliance.accounts.client import AccountSession
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
@@ -71,7 +72,7 @@ class Surroundings:
 
     `strings` has the module's TEXTS declared; `unique()` gives a fresh random token, as `secrets.token_hex` makes them;
     `digests()` whether methods that need a readable password are listed; `recipients_field()` the header field with the
-    envelope recipients of unified accounts.
+    envelope recipients of unified accounts; `receiver` takes the messages of XTND XMIT, if that is wanted.
     """
 
     logins: Logins
@@ -85,3 +86,4 @@ class Surroundings:
     digests: Callable[[], bool]
     recipients_field: Callable[[], str]
     version: str
+    receiver: Receiver | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import trio
@@ -10,12 +10,14 @@ import trio
 from appliance.access.pop.gate import Login, LoginRefused, Surroundings
 from appliance.access.pop.maildrop import Maildrop, NoSuchMessage
 from appliance.access.pop.settings import CLEAR_LOGIN, IDLE_TIMEOUT, UNIQUE_IDS
+from appliance.access.pop.submission import Rejected, take_message
 from appliance.accounts.client import AccountError
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Subscription
 from appliance.protocols import pop, sasl
 from appliance.protocols.pop import DotStuffer, PopServer, State, TopCutter
+from appliance.transfer.message import Source
 
 SERVICE = "POP"
 #: A guesser starts a new connection after so many, and meets the listener's limits there.
@@ -23,6 +25,10 @@ MAX_FAILURES = 5
 _FLUSH = 32 * 1024
 #: Seconds to give the views back inside the process at the end; no wait for the network is among it.
 _GIVE_BACK = 5
+
+
+class _BrokenOff(Exception):
+    """The client has left in the middle of its message."""
 
 
 class PopSession:
@@ -309,6 +315,8 @@ class PopSession:
                 self._put(pop.ok())
             case pop.Last():
                 self._put(pop.ok(str(drop.last)))
+            case pop.Xmit():
+                await self._submit()
             case _:
                 self._error("command is not valid now")
 
@@ -354,6 +362,37 @@ class PopSession:
             await drop.set_seen(number)
             self._count("messages")
         self._out += stuffer.finish()
+
+    async def _submit(self) -> None:
+        """XTND XMIT; the positive reply at the end says that the message is on the disk."""
+        around, channel = self._around, self._channel
+        if around.receiver is None or self._login is None:
+            self._error("messages are not taken here")
+            return
+        sender = self._login.session.name
+        source = Source(SERVICE, channel.peer.address, channel.local.address, sender, True, channel.client)
+        self._put(pop.ok("send the message"))
+        self._server.body_wanted()
+        try:
+            number = await take_message(self._body(), around.receiver, source, sender)
+        except Rejected as error:
+            self._log.problem("message refused: %s", str(error))
+            self._error(str(error), "SYS/TEMP" if error.temporary else "SYS/PERM")
+            return
+        except _BrokenOff:
+            self._over = True
+            return
+        self._log.major("[%d] received from %s", number, sender)
+        self._put(pop.ok("message accepted"))
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
+        while True:
+            event = await self._next()
+            if not isinstance(event, pop.Body):
+                raise _BrokenOff
+            yield event.data
+            if event.last:
+                return
 
     async def _quit(self, update: bool) -> None:
         self._over = True
