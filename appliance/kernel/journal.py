@@ -172,6 +172,10 @@ class Journal:
     def epoch(self) -> int:
         return self._writer.epoch
 
+    def recycle(self, wanted: bool) -> None:
+        """Whether segments that nobody needs are used again instead of being removed."""
+        self._writer.recycling = wanted
+
     @property
     def position(self) -> Position:
         """Where the next frame will stand."""
@@ -213,8 +217,8 @@ class Journal:
 
         A cancelled wait withdraws nothing: the frames will be written all the same.
         """
-        if refusable and not self._writer.spare_ready:
-            await self._find_space()
+        if refusable:
+            await self.room()
         ticket = self._take(frames, refusable)
         self.hurry()
         return await ticket.durable()
@@ -254,7 +258,10 @@ class Journal:
         self._tickets.append(ticket)
         return ticket
 
-    async def _find_space(self) -> None:
+    async def room(self) -> None:
+        """Before something new is appended: if space was short, look whether it still is (once a second at most)."""
+        if self._writer.spare_ready:
+            return
         now = trio.current_time()
         if now - self._space_tried >= _RETRY_SPACE and self.failed is None:
             self._space_tried = now

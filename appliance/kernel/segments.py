@@ -148,6 +148,8 @@ class SegmentWriter:
         self.epoch = epoch
         self.number = 0
         self.spare_ready = False
+        self.recycling = True
+        """Segments that nobody needs are used again instead of being removed."""
         self._handle = -1
         self._at = 0
 
@@ -208,7 +210,7 @@ class SegmentWriter:
     def recycle(self, files: Files, segment: Segment) -> None:
         """Take a segment away for good: it becomes the spare one, or goes."""
         spare = os.path.join(self.directory, SPARE)
-        if not files.exists(spare) and files.stat(segment.path).size == self.size:
+        if self.recycling and not files.exists(spare) and files.stat(segment.path).size == self.size:
             files.rename(segment.path, spare)
         else:
             files.unlink(segment.path)

@@ -1,0 +1,196 @@
+"""A message on its way: where it came from, whom it is for, and what has become of each recipient."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal, Protocol
+
+from appliance.router.route import Route
+
+__all__ = ["FAILED", "Envelope", "Kind", "Outcome", "QueuedMessage", "Recipient", "Source", "Stored"]
+
+
+class Kind(StrEnum):
+    """What a module did for a recipient."""
+
+    DELIVERED = "delivered"
+    RELAYED = "relayed"
+    """Passed to a host that does not know delivery status notifications (RFC 3461, 6.2.5)."""
+    FAILED = "failed"
+
+
+FAILED: Final = Kind.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The attributes that a message keeps of where it came from, over restarts too.
+
+    `module` names the room (SMTP, RPOP, LOCAL, PIPE, DEQUEUER, ...); `account` the one that was authenticated; `client` says
+    that the peer has a client address; `trusted` that the message may relay and gets missing header fields.
+    """
+
+    module: str
+    address: str = ""
+    local_address: str = ""
+    account: str | None = None
+    trusted: bool = False
+    client: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A recipient as the sender gave it. `notify` is "" (failures and delays), "N" (never), or letters of S (success),
+    F (failure), D (delay) (RFC 3461, 4.1); `orcpt` the original recipient `type;address`, decoded (4.2)."""
+
+    address: str
+    notify: str = ""
+    orcpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a recipient. `code` is an enhanced status (RFC 3463), `text` goes into reports, `remote` names the host
+    that gave the answer."""
+
+    kind: Kind | Literal["delivered", "relayed", "failed"]
+    code: str = "2.0.0"
+    text: str = ""
+    remote: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What an account did with a message: kept in the delivery frame for the redo after a crash. `record` is the accounts'
+    own business; the message stays until the account says that it is safe (`Spool.safe`)."""
+
+    account: str
+    record: bytes
+
+
+@dataclass(slots=True)
+class Recipient:
+    """One recipient of a message in the queue."""
+
+    index: int
+    address: str
+    notify: str = ""
+    orcpt: str = ""
+    outcome: Outcome | None = None
+    """None while it waits."""
+    reported: bool = False
+    """Nothing is left to be told to the sender."""
+    route: Route | None = None
+    due: float = 0.0
+    """Not before this wall time."""
+    attempts: int = 0
+    reason: str = ""
+    """Why it waits."""
+    warned: int = 0
+    """How many delay warnings were due so far."""
+    taken: bool = False
+    """A module has it in hand."""
+
+    @property
+    def waiting(self) -> bool:
+        return self.outcome is None
+
+    def wants(self, letter: str) -> bool:
+        """Whether the sender wants to hear of success (S), failure (F) or delay (D). RFC 3461, 4.1 and 5.2."""
+        return letter in self.notify if self.notify else letter != "S"
+
+
+class Contents(Protocol):
+    """Gives the contents of messages (the spool)."""
+
+    async def content(self, message: QueuedMessage) -> bytes: ...
+
+    async def head(self, message: QueuedMessage, limit: int) -> bytes: ...
+
+    def chunks(self, message: QueuedMessage) -> AsyncIterator[bytes]: ...
+
+    async def file(self, message: QueuedMessage) -> str: ...
+
+
+@dataclass(slots=True, eq=False)
+class QueuedMessage:
+    """A message that the server has taken responsibility for. Identity is the object; `id` is never used twice.
+
+    Contents are in store form: LF line ends. They are there until the last recipient has its result and it was told.
+    """
+
+    id: int
+    sender: str
+    """The return-path; empty for the null one."""
+    source: Source
+    recipients: list[Recipient]
+    arrived: float
+    size: int = 0
+    """Octets of the content in store form."""
+    lines: int = 0
+    ret: str = ""
+    """RET=: "full", "hdrs" or empty."""
+    envid: str = ""
+    added_header: bytes = b""
+    """Fields that server rules and filters put on; they go in front of the content into every delivery."""
+    receipt: bool = False
+    """Has a Return-Receipt-To field and may have an answer."""
+    test: bool = False
+    """X-Special-Delivery: test - routed and offered, never delivered."""
+    smtputf8: bool = False
+    ruled: bool = False
+    """Server rules have run, they never run again."""
+    position: int = 0
+    """The oldest frame that is needed to know this message again."""
+    held: bytes | None = None
+    """The content, as long as it is held in memory."""
+    contents: Contents | None = None
+    """Who has the content: the spool."""
+    filed: bool = False
+    """N.msg exists with all of the content."""
+    synced: bool = False
+    """N.msg is durable."""
+    offset: int = 0
+    """Where the content begins in N.msg."""
+    marks: tuple[int, ...] = ()
+    """Offsets of the recipients' status letters in N.msg."""
+    unsafe: dict[str, int] = field(default_factory=dict)
+    """Accounts that have stored it and are not safe yet, with the position of the frame."""
+    finished: bool = False
+    report_due: float = 0.0
+    """When the results that are not told yet are to be reported; 0: nothing is planned."""
+
+    @property
+    def wire_size(self) -> int:
+        """Octets with CR-LF line ends."""
+        return self.size + self.lines
+
+    @property
+    def waiting(self) -> list[Recipient]:
+        return [recipient for recipient in self.recipients if recipient.outcome is None]
+
+    async def content(self) -> bytes:
+        """All of the content. For large messages use `chunks`. OSError if it cannot be read."""
+        assert self.contents is not None
+        return await self.contents.content(self)
+
+    async def head(self, limit: int = 256 << 10) -> bytes:
+        """The first `limit` octets of the content."""
+        assert self.contents is not None
+        return await self.contents.head(self, limit)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The content in pieces of at most 256 KiB."""
+        assert self.contents is not None
+        return self.contents.chunks(self)
+
+    async def file(self) -> str:
+        """The path of `Queue/N.msg`, made if need be: envelope lines, an empty line, the content."""
+        assert self.contents is not None
+        return await self.contents.file(self)
+
+    @property
+    def done(self) -> bool:
+        return all(recipient.outcome is not None for recipient in self.recipients)

@@ -1,0 +1,299 @@
+"""The receiver: a message in the making, from the first octet to "250".
+
+A submission takes content in store form, piece by piece. It stays in memory up to 64 KiB and then streams to
+`Queue/N.tmp`; the header is looked at as soon as it is complete, so what is wrong with it is said before the rest comes.
+`submit` makes the message durable: one journal frame for a small one, a synced `N.msg` and a frame for a large one. A
+submission that is abandoned, or whose session breaks, leaves nothing behind.
+
+Missing header fields are put in front: Date always, Message-ID for trusted sources only (RFC 6409, 8; manual, chapter 57),
+and a From if the text has no header at all.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from appliance.formats.headers import first_fields, header_end
+from appliance.kernel.clock import Clock
+from appliance.kernel.disk import FILES, SYNC
+from appliance.kernel.files import Files
+from appliance.kernel.log import Logger
+from appliance.kernel.settings import Settings
+from appliance.transfer.envelope import render_head
+from appliance.transfer.message import Envelope, QueuedMessage, Recipient, Source
+from appliance.transfer.settings import HOP_LIMIT, MAX_SIZE
+from appliance.transfer.spool import INLINE, NoSpace, Spool
+
+__all__ = ["Malformed", "NoSpace", "Receiver", "Submission", "TooLarge", "TooManyHops"]
+
+MAX_FIELD: Final = 100 << 10
+"""A header field that is longer is refused."""
+MAX_HEADER: Final = 2 << 20
+"""So is a header that is longer."""
+MAX_RECIPIENTS: Final = 100_000
+_SPILL: Final = 256 << 10
+
+_FIELD_START: Final = re.compile(rb"[!-9;-~]+[ \t]*:")
+_LONG_LINE_RUN: Final = re.compile(rb"\n(?![ \t])")
+_BULK: Final = (b"bulk", b"list", b"junk")
+
+
+class Malformed(ValueError):
+    """The message is not taken (554); the text says why."""
+
+
+class TooManyHops(Malformed):
+    """More Received fields than the hop limit: a loop (RFC 5321, 6.3; 5.4.6)."""
+
+
+class TooLarge(ValueError):
+    """Larger than any message may be (552)."""
+
+
+class Submission:
+    """A message in the making. Set the envelope first, then write, then submit or abandon."""
+
+    def __init__(self, receiver: Receiver, source: Source, refusable: bool) -> None:
+        self.source = source
+        self._refusable = refusable
+        self.sender = ""
+        """The return-path; empty for the null one."""
+        self.ret = ""
+        """"full", "hdrs" or empty (RFC 3461, 4.3)."""
+        self.envid = ""
+        self.smtputf8 = False
+        self.recipients: list[Envelope] = []
+        self.size = 0
+        self.lines = 0
+        self.id = 0
+        self._receiver = receiver
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._header_seen = False
+        self._handle = -1
+        self._at = 0
+        self._over = False
+        self._message: QueuedMessage | None = None
+        self._receipt = False
+        self._test = False
+
+    def add(self, recipient: Envelope) -> None:
+        """One recipient more; before the first `write`. ValueError beyond 100,000."""
+        if len(self.recipients) >= MAX_RECIPIENTS:
+            raise ValueError("too many recipients")
+        self.recipients.append(recipient)
+
+    async def write(self, store_form: bytes) -> None:
+        """The next piece of the content, LF line ends. Malformed, TooLarge or OSError end the submission."""
+        self.size += len(store_form)
+        limit = self._receiver.settings[MAX_SIZE]
+        if limit is not None and self.size > limit:
+            raise TooLarge("the message is too large")
+        self.lines += store_form.count(b"\n")
+        self._parts.append(store_form)
+        self._buffered += len(store_form)
+        if not self._header_seen:
+            if self._buffered > INLINE:
+                self._look_at_header(False)
+            if not self._header_seen:
+                return
+        if self._buffered > (_SPILL if self._handle >= 0 else INLINE):
+            await self._spill()
+
+    def _look_at_header(self, complete: bool) -> None:
+        """Check and complete the header, if it is all there."""
+        data = b"".join(self._parts)
+        self._parts = [data]
+        has_header = _FIELD_START.match(data) is not None
+        end = header_end(data) if has_header else 0
+        if has_header and end == len(data) and not complete and not data.endswith((b"\n\n", b"\n\r\n")):
+            if len(data) > MAX_HEADER:
+                raise Malformed("the header is too long")
+            self._check_fields(data)
+            return
+        header = data[:end]
+        self._check_fields(header)
+        added = self._complete(header, has_header)
+        if added:
+            self._parts = [added, data]
+            self._buffered += len(added)
+            self.size += len(added)
+            self.lines += added.count(b"\n")
+        self._header_seen = True
+
+    def _check_fields(self, header: bytes) -> None:
+        if len(header) > MAX_HEADER:
+            raise Malformed("the header is too long")
+        if len(header) > MAX_FIELD and any(len(field) > MAX_FIELD for field in _LONG_LINE_RUN.split(header)):
+            raise Malformed("a header field is too long")
+
+    def _complete(self, header: bytes, has_header: bool) -> bytes:
+        folded = b"\n" + header.lower()
+        hops = folded.count(b"\nreceived:")
+        if hops > self._receiver.settings[HOP_LIMIT]:
+            raise TooManyHops(f"too many hops ({hops})")
+        added: list[str] = []
+        if b"\ndate:" not in folded:
+            added.append(f"Date: {self._receiver.date()}\n")
+        if b"\nmessage-id:" not in folded and self.source.trusted:
+            added.append(f"Message-ID: {self._receiver.message_id()}\n")
+        if not has_header:
+            added.append(f"From: <{self.sender or 'MAILER-DAEMON'}>\n\n")
+        self._test = b"\nx-special-delivery:" in folded and b"test" in _value(header, b"x-special-delivery")
+        if b"\nreturn-receipt-to:" in folded and self.sender:
+            self._receipt = _value(header, b"precedence") not in _BULK
+        return "".join(added).encode("utf-8", "surrogateescape")
+
+    async def _spill(self) -> None:
+        """Pass what is in memory on to N.tmp."""
+        spool = self._receiver.spool
+        if self._handle < 0:
+            if self._refusable:
+                spool.check_space()
+            self.id = await spool.new_id()
+            message = self._make()
+            head, message.marks = render_head(message)
+            message.offset = len(head)
+            self._message = message
+            self._parts.insert(0, head)
+            self._handle = await spool.disk.run(_create, spool.path(self.id, "tmp"))
+            self._receiver.log.low("[%d] %d.tmp created", self.id, self.id)
+        parts, self._parts, self._buffered = self._parts, [], 0
+        self._at += await spool.disk.run(_write_parts, self._handle, parts, self._at)
+
+    def _make(self) -> QueuedMessage:
+        recipients = [
+            Recipient(index, envelope.address, envelope.notify, envelope.orcpt)
+            for index, envelope in enumerate(self.recipients)
+        ]
+        message = QueuedMessage(
+            self.id, self.sender, self.source, recipients, self._receiver.clock.now(), ret=self.ret, envid=self.envid
+        )
+        message.smtputf8 = self.smtputf8
+        message.receipt = self._receipt
+        message.test = self._test
+        return message
+
+    async def submit(self, *, reported: tuple[QueuedMessage, Sequence[Recipient]] | None = None) -> int:
+        """The message is durable, and the server answers for it, when this returns its id.
+
+        Raises Malformed, NoSpace, ValueError (no recipients), JournalError, OSError; then there is no message. When the
+        caller is cancelled there is one, or none. `reported`: it tells these results of another message (dequeuer).
+        """
+        if self._over:
+            raise ValueError("the submission is over")
+        try:
+            if not self.recipients:
+                raise ValueError("no recipients")
+            if not self._header_seen:
+                self._look_at_header(True)
+            if self._handle < 0 and self._buffered <= INLINE:
+                self.id = await self._receiver.spool.new_id()
+                message, content = self._make(), b"".join(self._parts)
+            else:
+                message, content = await self._close_file(), None
+            message.size, message.lines = self.size, self.lines
+            await self._receiver.spool.add(message, content, refusable=self._refusable, reported=reported)
+        except BaseException:
+            await self.abandon()
+            raise
+        self._over = True
+        self._parts = []
+        return self.id
+
+    async def _close_file(self) -> QueuedMessage:
+        spool = self._receiver.spool
+        await self._spill()
+        assert self._message is not None
+        handle, self._handle = self._handle, -1
+        temporary, path = spool.path(self.id, "tmp"), spool.path(self.id)
+        await spool.disk.run_in(SYNC, _seal, handle, temporary, path, spool.directory)
+        self._message.filed = self._message.synced = True
+        return self._message
+
+    async def abandon(self) -> None:
+        """Leave nothing behind. Harmless after `submit`, and twice."""
+        if self._over:
+            return
+        self._over = True
+        self._parts = []
+        handle, self._handle = self._handle, -1
+        if self.id and (handle >= 0 or self._message is not None):
+            spool = self._receiver.spool
+            if self.id in spool.live:
+                return
+            with trio.CancelScope(shield=True):
+                paths = [spool.path(self.id, "tmp"), spool.path(self.id)]
+                await spool.disk.run_in(FILES, _discard, handle, paths)
+            self._receiver.log.low("[%d] discarded", self.id)
+
+    async def __aenter__(self) -> Submission:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.abandon()
+
+
+class Receiver:
+    """Begins submissions. `host` gives the name that new Message-IDs end in."""
+
+    def __init__(
+        self, spool: Spool, settings: Settings, clock: Clock, log: Logger, host: Callable[[], str] = lambda: "localhost"
+    ) -> None:
+        self.spool = spool
+        self.settings = settings
+        self.clock = clock
+        self.log = log
+        self._host = host
+        self._serial = 0
+
+    def begin(self, source: Source, *, reserve: bool = False) -> Submission:
+        """A new message in the making. NoSpace when nothing can be taken in; with `reserve` (reports) there is room then."""
+        if not reserve:
+            self.spool.check_space()
+        return Submission(self, source, not reserve)
+
+    def date(self) -> str:
+        """Now, as in a Date field."""
+        return email.utils.format_datetime(self.clock.local(self.clock.now()).replace(microsecond=0))
+
+    def message_id(self) -> str:
+        """A new Message-ID with its angle brackets."""
+        self._serial += 1
+        return f"<{self.clock.now():.6f}.{self.spool.journal.epoch}.{self._serial}@{self._host() or 'localhost'}>"
+
+
+def _value(header: bytes, name: bytes) -> bytes:
+    return first_fields(header).get(name, b"").strip().lower()
+
+
+def _create(files: Files, path: str) -> int:
+    return files.open(path, write=True, create=True, truncate=True)
+
+
+def _write_parts(files: Files, handle: int, parts: Sequence[bytes], offset: int) -> int:
+    return files.pwritev(handle, parts, offset)
+
+
+def _seal(files: Files, handle: int, temporary: str, path: str, directory: str) -> None:
+    try:
+        files.fsync(handle)
+    finally:
+        files.close(handle)
+    files.rename(temporary, path)
+    files.sync_directory(directory)
+
+
+def _discard(files: Files, handle: int, paths: Sequence[str]) -> None:
+    if handle >= 0:
+        files.close(handle)
+    for path in paths:
+        try:
+            files.unlink(path)
+        except FileNotFoundError:
+            continue

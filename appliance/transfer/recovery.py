@@ -1,0 +1,321 @@
+"""What the spool does at start: journal frames first, then the files of the Queue directory.
+
+`Recovery.replay` is given every frame of the journal in order (the accounts look at theirs in the same loop); `finish` then
+reads the directory: files that belong to live messages, files of messages that are finished (a crash came before the
+removal), and files that nobody knows - written by an earlier life of this server, or brought from another one. What cannot
+be read goes to BadFiles; `.tmp` files go.
+
+What accounts had stored since they were last safe is told by `stored`, in order; those messages stay live until the accounts
+say that they are safe again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.kernel.disk import SYNC
+from appliance.kernel.files import Files
+from appliance.kernel.journal import Frame, FrameType, Position
+from appliance.kernel.tasks import pace
+from appliance.transfer import frames
+from appliance.transfer.envelope import MAX_HEAD, Head, HeadError, parse_head
+from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
+from appliance.transfer.spool import Spool
+
+__all__ = ["Recovery", "Replay", "StoredBefore"]
+
+_FIRST_READ: Final = 64 << 10
+
+
+@dataclass(slots=True)
+class StoredBefore:
+    """A delivery that an account has to look at again: what it had recorded, and the message."""
+
+    position: Position
+    stored: Stored
+    message: QueuedMessage
+    content: bytes | None
+    """None: it is in N.msg; ask `Spool.content`."""
+
+
+class Replay:
+    """What a series of frames adds up to, pure."""
+
+    def __init__(self) -> None:
+        self.messages: dict[int, tuple[QueuedMessage, bytes | None]] = {}
+        """Messages that are not finished, with their contents unless those are in N.msg."""
+        self.gone: set[int] = set()
+        """Messages that are finished; their files may still be there."""
+        self.stored: list[tuple[Position, Stored, int]] = []
+        self.queue_delays: dict[tuple[str, str], tuple[float, str, Position]] = {}
+
+    def take(self, position: Position, frame: Frame) -> bool:
+        """One frame; frames of other rooms are passed over. False if it is damaged."""
+        if frame.type not in _OURS:
+            return True
+        try:
+            self._apply(position, frame.type, frames.read(frame))
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return False
+        return True
+
+    def _apply(self, position: Position, kind: int, fields: list[Any]) -> None:
+        number: int = fields[0]
+        if kind == FrameType.MESSAGE:
+            message, content, reported = frames.read_message(fields)
+            message.position = position
+            known = self.messages.get(number)
+            if known is not None:
+                message.unsafe = known[0].unsafe
+            self.messages[number] = (message, content)
+            if reported is not None and reported[0] in self.messages:
+                about = self.messages[reported[0]][0]
+                for index in reported[1]:
+                    about.recipients[index].reported = True
+            return
+        if kind == FrameType.STATUS and number == 0:
+            _, module, host, until, reason = fields[:5]
+            if until:
+                self.queue_delays[module, host] = (float(until), reason, position)
+            else:
+                self.queue_delays.pop((module, host), None)
+            return
+        known = self.messages.get(number)
+        if kind == FrameType.FINISHED:
+            self.messages.pop(number, None)
+            self.gone.add(number)
+        elif known is None:
+            return  # of a message that is finished, its M is gone
+        elif kind == FrameType.ENQUEUED:
+            frames.apply_enqueued(known[0], fields)
+        elif kind == FrameType.DELIVERED:
+            frames.apply_delivered(known[0], fields)
+            stored = frames.read_stored(fields)
+            if stored is not None:
+                known[0].unsafe[stored.account] = position
+                self.stored.append((position, stored, number))
+        elif kind == FrameType.STATUS:
+            frames.apply_status(known[0], fields)
+
+    def safe(self, account: str, position: Position) -> None:
+        """What the account stored before `position` needs no second look."""
+        left = []
+        for entry in self.stored:
+            at, stored, number = entry
+            if stored.account != account or at >= position:
+                left.append(entry)
+            elif number in self.messages and self.messages[number][0].unsafe.get(account) == at:
+                del self.messages[number][0].unsafe[account]
+        self.stored = left
+
+
+class Recovery:
+    """One start of a spool: `replay` every frame, tell `safe`, then `finish`; the accounts look at `stored`; then `begin`."""
+
+    def __init__(self, spool: Spool, bad_files: str) -> None:
+        self.spool = spool
+        self.bad_files = bad_files
+        self.damaged = 0
+        """Frames that could not be understood."""
+        self.foreign = 0
+        """Messages taken from files that the journal does not know."""
+        self._replay = Replay()
+
+    async def replay_all(self) -> None:
+        """All frames of the journal, for a server without accounts (and for tests)."""
+        async for position, frame in self.spool.journal.replay():
+            self.replay(position, frame)
+
+    def replay(self, position: Position, frame: Frame) -> None:
+        """One frame. Frames of other rooms are passed over, damaged ones are counted and logged."""
+        if not self._replay.take(position, frame):
+            self.damaged += 1
+            self.spool.log.failure("a journal record at %d is not understood", position)
+
+    def safe(self, account: str, position: Position) -> None:
+        """A K of the journal: what the account stored before `position` needs no second look."""
+        self._replay.safe(account, position)
+
+    async def finish(self) -> None:
+        """Read the directory and put what is to be done into the spool; nothing is enqueued yet (`begin`)."""
+        await self.spool.disk.run(_make_directories, self.spool.directory, self.bad_files)
+        names = await self.spool.disk.listdir(self.spool.directory)
+        files: dict[int, str] = {}
+        others: list[str] = []
+        for name in names:
+            stem, extension = os.path.splitext(name)
+            if extension == ".tmp":
+                await self.spool.disk.unlink(os.path.join(self.spool.directory, name), missing_ok=True)
+            elif extension == ".msg":
+                if stem.isdecimal() and stem.isascii() and len(stem) < 18 and str(int(stem)) == stem:
+                    files[int(stem)] = name
+                else:
+                    others.append(name)
+        if files:
+            self.spool.lift_ids(max(files))
+        if self._replay.messages:
+            self.spool.lift_ids(max(self._replay.messages))
+        for number in self._replay.gone & files.keys():
+            await self.spool.disk.unlink(self.spool.path(number), missing_ok=True)
+            del files[number]
+        self.spool.queue_delays.update(self._replay.queue_delays)
+        for message, content in list(self._replay.messages.values()):
+            await self._revive(message, content, message.id in files)
+            files.pop(message.id, None)
+            await pace()
+        for number, name in sorted(files.items()):
+            await self.take_foreign(os.path.join(self.spool.directory, name), number)
+        for name in sorted(others):
+            await self.take_foreign(os.path.join(self.spool.directory, name), None)
+
+    async def _revive(self, message: QueuedMessage, content: bytes | None, has_file: bool) -> None:
+        spool = self.spool
+        if content is None:
+            try:
+                head, size = await self._read_head(spool.path(message.id))
+                if size - head.length != message.size:
+                    raise HeadError("the length is wrong")
+            except (OSError, HeadError) as error:
+                spool.log.failure("[%d] is lost, its file cannot be read: %s", message.id, error)
+                if has_file:
+                    await self._put_aside(spool.path(message.id))
+                return
+            message.offset, message.marks = head.length, head.marks
+            message.filed = message.synced = True
+        spool.adopt(message, content)
+
+    def stored(self) -> Iterator[StoredBefore]:
+        """What accounts have to look at again, in the order in which it was stored. After `finish`, before `begin`."""
+        for position, stored, number in self._replay.stored:
+            if number in self._replay.messages:
+                message, content = self._replay.messages[number]
+                yield StoredBefore(position, stored, message, content)
+
+    def begin(self) -> int:
+        """Hand everything over to the enqueuer; how many messages there are. After the accounts have made their redo."""
+        messages = list(self.spool.live.values())
+        for position, stored, number in self._replay.stored:
+            message = self.spool.live.get(number)
+            if message is not None and message.unsafe.get(stored.account) == position:
+                self.spool.watch_stored(stored.account, position, message)
+        self._replay = Replay()
+        for message in messages:
+            if not message.done or any(not recipient.reported for recipient in message.recipients):
+                self.spool.arrived(message)
+            else:
+                self.spool.settle(message)
+        return len(messages)
+
+    # -- files that the journal does not know -------------------------------------------------------------------------
+
+    async def take_foreign(self, path: str, number: int | None, *, enqueue: bool = False) -> bool:
+        """Make a message of a `.msg` file in the Queue directory or on its file system; False if it went to BadFiles.
+
+        `number` is its name if that may serve as its id. With `enqueue` the message goes to the enqueuer at once (Foreign
+        Queue of a running server), otherwise with all others (`begin`).
+        """
+        spool = self.spool
+        try:
+            head, size = await self._read_head(path)
+        except HeadError as error:
+            spool.log.failure("%s cannot be read, it goes to BadFiles: %s", path, error)
+            await self._put_aside(path)
+            return False
+        except OSError as error:
+            spool.log.failure("%s cannot be read: %s", path, error)
+            return False
+        if number is None or number in spool.live:
+            number = await spool.new_id()
+        target = spool.path(number)
+        message = _from_head(number, head, size - head.length)
+        if message.arrived <= 0:
+            message.arrived = spool.clock.now()
+        await spool.disk.run_in(SYNC, _move_in, path, target, spool.directory)
+        message.filed = message.synced = True
+        message.position = await spool.journal.commit(frames.message(message, None))
+        spool.adopt(message, None)
+        self.foreign += 1
+        spool.log.major("[%d] taken from %s", number, os.path.basename(path))
+        if enqueue:
+            spool.arrived(message)
+        return True
+
+    async def _read_head(self, path: str) -> tuple[Head, int]:
+        disk = self.spool.disk
+        size = (await disk.stat(path)).size
+        limit = _FIRST_READ
+        while True:
+            data = await disk.read_bytes(path, limit)
+            try:
+                return parse_head(data), size
+            except HeadError:
+                if limit >= size or limit >= MAX_HEAD or b"\n\n" in data or b"\n\r\n" in data:
+                    raise
+                limit *= 4
+
+    async def _put_aside(self, path: str) -> None:
+        target = os.path.join(self.bad_files, os.path.basename(path))
+        try:
+            await self.spool.disk.run(_move_aside, path, target)
+        except OSError as error:
+            self.spool.log.failure("%s cannot be moved to BadFiles: %s", path, error)
+
+
+_OURS: Final = frozenset(
+    {FrameType.MESSAGE, FrameType.ENQUEUED, FrameType.DELIVERED, FrameType.STATUS, FrameType.FINISHED}
+)
+
+
+def _from_head(number: int, head: Head, size: int) -> QueuedMessage:
+    recipients = []
+    for index, (envelope, done) in enumerate(head.recipients):
+        recipient = Recipient(index, envelope.address, envelope.notify, envelope.orcpt)
+        if done:
+            recipient.outcome, recipient.reported = Outcome(Kind.DELIVERED), True
+        recipients.append(recipient)
+    return QueuedMessage(
+        number,
+        head.sender,
+        head.source,
+        recipients,
+        head.arrived,
+        size,
+        0,
+        head.ret,
+        head.envid,
+        head.added_header,
+        smtputf8=head.smtputf8,
+        ruled=head.ruled,
+        offset=head.length,
+        marks=head.marks,
+    )
+
+
+def _make_directories(files: Files, *paths: str) -> None:
+    for path in paths:
+        files.make_directories(path)
+
+
+def _move_in(files: Files, path: str, target: str, directory: str) -> None:
+    """The file becomes N.msg, durably with its contents; a link first, so that nothing is ever replaced."""
+    if path != target:
+        if files.exists(target):
+            raise FileExistsError(target)
+        files.rename(path, target)
+    files.sync(target)
+    files.sync_directory(directory)
+    if os.path.dirname(path) != directory:
+        files.sync_directory(os.path.dirname(path))
+
+
+def _move_aside(files: Files, path: str, target: str) -> None:
+    files.make_directories(os.path.dirname(target))
+    number = 0
+    name = target
+    while files.exists(name):
+        number += 1
+        name = f"{target}.{number}"
+    files.rename(path, name)

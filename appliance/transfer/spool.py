@@ -1,0 +1,469 @@
+"""The spool: every message that the server has taken responsibility for, from "250" until its last recipient is done.
+
+Invariants:
+- A message is live from the moment its frame M is handed to the journal; `add` returns when M is durable.
+- Its content is in one of three places at least: in the M (journal), in `Queue/N.msg`, in memory; memory is never the only one.
+- M goes (with its segment) only when the message is finished and N.msg is unlinked, or after a new M without content was
+  written, and then N.msg is durable with all of the content.
+- A message is finished when every recipient has a result, every result is told or need not be told, and every account that
+  stored it is safe. Then F, then the file goes.
+- Positions in the journal only rise, so the oldest need is the smallest `position` of the live messages.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Final
+
+import trio
+
+from appliance.kernel.clock import Clock
+from appliance.kernel.disk import SYNC, Disk
+from appliance.kernel.files import Files
+from appliance.kernel.journal import Journal, JournalError, JournalFull, Position, Ticket
+from appliance.kernel.log import Logger
+from appliance.kernel.tasks import TaskStatus
+from appliance.transfer import frames
+from appliance.transfer.envelope import DONE, render_head
+from appliance.transfer.message import QueuedMessage, Recipient, Stored
+
+__all__ = ["INLINE", "NoSpace", "Spool"]
+
+INLINE: Final = 64 << 10
+"""Larger contents go to a file of their own instead of the journal."""
+AGE: Final = 30.0
+"""Seconds after which a message that still waits gets its N.msg."""
+CHUNK: Final = 256 << 10
+_KEEP_HOUSE: Final = 5.0
+_IDS: Final = 1000
+_REMOVE_DELAY: Final = 0.2
+
+
+class NoSpace(Exception):
+    """Nothing new is taken in for want of disk space; try later (452, RFC 5321, 4.2.2)."""
+
+
+class Spool:
+    """Live messages by id. `arrived` is called with each message that is to be enqueued, in order."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        journal: Journal,
+        directory: str,
+        clock: Clock,
+        log: Logger,
+        *,
+        cache: Callable[[], int | None] = lambda: 16 << 20,
+        min_free: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.disk = disk
+        self.journal = journal
+        self.directory = directory
+        self.clock = clock
+        self.log = log
+        self.live: dict[int, QueuedMessage] = {}
+        self.arrived: Callable[[QueuedMessage], None] = lambda message: None
+        self.finished: Callable[[QueuedMessage], None] = lambda message: None
+        self.queue_delays: dict[tuple[str, str], tuple[float, str, Position]] = {}
+        """Queues that wait: until when, why."""
+        self.make_safe: Callable[[], object] = lambda: None
+        """Asks the accounts for a check-point, because the journal grows long."""
+        self.accepted = 0
+        self.space_low = False
+        self._cache = cache
+        self._min_free = min_free
+        self._held = 0
+        self._aging: deque[tuple[float, QueuedMessage]] = deque()
+        self._next_id = 0
+        self._last_id = 0
+        self._id_lock = trio.Lock()
+        self._stored: dict[str, deque[tuple[Position, QueuedMessage]]] = {}
+        self._patches: list[tuple[str, int]] = []
+        self._leaving: list[QueuedMessage] = []
+        self._file_locks: dict[int, trio.Lock] = {}
+        self._wake = trio.Event()
+        self._floor_id = 1
+        journal.register(self._needs, self._relocate)
+
+    # -- ids and paths ------------------------------------------------------------------------------------------------
+
+    def path(self, number: int, extension: str = "msg") -> str:
+        return os.path.join(self.directory, f"{number}.{extension}")
+
+    async def new_id(self) -> int:
+        """A message id that was never given out in the life of the base directory. JournalError if none can be had."""
+        async with self._id_lock:
+            if self._next_id >= self._last_id:
+                self._next_id = await self.journal.reserve("message", _IDS, at_least=self._floor_id)
+                self._last_id = self._next_id + _IDS
+            number = self._next_id
+            self._next_id += 1
+            return number
+
+    def lift_ids(self, used: int) -> None:
+        """That number is taken by a file found in the directory."""
+        self._floor_id = max(self._floor_id, used + 1)
+        if self._next_id <= used:
+            self._next_id = self._last_id = 0
+
+    # -- taking in ----------------------------------------------------------------------------------------------------
+
+    def check_space(self) -> None:
+        """NoSpace if nothing new can be taken in."""
+        if self.space_low:
+            raise NoSpace("disk space is low")
+
+    async def add(
+        self,
+        message: QueuedMessage,
+        content: bytes | None,
+        *,
+        refusable: bool = True,
+        reported: tuple[QueuedMessage, Sequence[Recipient]] | None = None,
+    ) -> None:
+        """Take responsibility: durable when it returns. `content` is None if N.msg is durable already.
+
+        NoSpace when there is no room (`refusable`), JournalError when the journal has failed. Once the frame is handed
+        over, a cancelled caller waits for it all the same: the message must not exist on the disk only.
+        """
+        about = None if reported is None else (reported[0].id, [recipient.index for recipient in reported[1]])
+        try:
+            if refusable:
+                self.check_space()
+                await self.journal.room()
+            ticket = self.journal.append(frames.message(message, content, about), refusable=refusable)
+        except JournalFull as error:
+            raise NoSpace(str(error)) from error
+        message.position = ticket.position
+        self._enlist(message, content)
+        self.journal.hurry()
+        with trio.CancelScope(shield=True):
+            try:
+                await ticket.durable()
+            except JournalError:
+                self._forget(message)
+                raise
+        if reported is not None:
+            for recipient in reported[1]:
+                recipient.reported = True
+        self.accepted += 1
+        self.log.low("[%d] accepted from <%s>, %d bytes", message.id, message.sender, message.size)
+        self.arrived(message)
+
+    def _enlist(self, message: QueuedMessage, content: bytes | None) -> None:
+        self.live[message.id] = message
+        message.contents = self
+        if content is not None:
+            message.held = content
+            self._held += len(content)
+            self._aging.append((self.clock.now() + AGE, message))
+            limit = self._cache()
+            if limit is not None and self._held > limit:
+                self._wake.set()
+
+    def _forget(self, message: QueuedMessage) -> None:
+        self.live.pop(message.id, None)
+        self._release_content(message)
+
+    def _release_content(self, message: QueuedMessage) -> None:
+        if message.held is not None:
+            self._held -= len(message.held)
+            message.held = None
+
+    def adopt(self, message: QueuedMessage, content: bytes | None) -> None:
+        """Put a message that survived a restart among the live ones."""
+        self._enlist(message, content)
+
+    # -- contents -----------------------------------------------------------------------------------------------------
+
+    async def content(self, message: QueuedMessage) -> bytes:
+        """The whole content, in store form. For large messages use `chunks`. OSError if the disk fails."""
+        if message.held is not None:
+            return message.held
+        return await self.disk.run(_read_part, self.path(message.id), message.size, message.offset)
+
+    async def head(self, message: QueuedMessage, limit: int = 256 << 10) -> bytes:
+        """The first `limit` octets of the content."""
+        if message.held is not None:
+            return message.held[:limit]
+        return await self.disk.run(_read_part, self.path(message.id), min(limit, message.size), message.offset)
+
+    async def chunks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
+        """The content in pieces of at most 256 KiB."""
+        content = message.held
+        if content is not None:
+            for start in range(0, len(content), CHUNK):
+                yield content[start : start + CHUNK]
+            return
+        at, left = message.offset, message.size
+        while left > 0:
+            piece = await self.disk.run(_read_part, self.path(message.id), min(CHUNK, left), at)
+            yield piece
+            at += len(piece)
+            left -= len(piece)
+
+    async def file(self, message: QueuedMessage) -> str:
+        """The path of N.msg, made now if need be: for programs that want a file name."""
+        if not message.filed:
+            async with self._file_locks.setdefault(message.id, trio.Lock()):
+                if not message.filed and message.held is not None:
+                    head, marks = render_head(message)
+                    path = self.path(message.id)
+                    await self.disk.run(_write_message, self.path(message.id, "tmp"), path, (head, message.held))
+                    message.offset, message.marks, message.filed = len(head), marks, True
+            self._file_locks.pop(message.id, None)
+        return self.path(message.id)
+
+    # -- results ------------------------------------------------------------------------------------------------------
+
+    def record(self, message: QueuedMessage, recipients: Iterable[Recipient], stored: Stored | None = None) -> Ticket:
+        """Write down that these recipients have their results; rides with the next flush."""
+        done = list(recipients)
+        ticket = self.journal.append(frames.delivered(message, done, stored))
+        if stored is not None:
+            message.unsafe[stored.account] = ticket.position
+            self._stored.setdefault(stored.account, deque()).append((ticket.position, message))
+        if message.filed:
+            for recipient in done:
+                if recipient.index < len(message.marks):
+                    self._patches.append((self.path(message.id), message.marks[recipient.index]))
+        if message.done and message.held is not None and not self._needs_report(message):
+            self._release_content(message)  # the redo after a crash reads the journal
+        return ticket
+
+    def note(self, message: QueuedMessage, recipients: Iterable[Recipient]) -> Ticket:
+        """Write down how these recipients wait."""
+        return self.journal.append(frames.status(message, recipients))
+
+    def enqueued(self, message: QueuedMessage) -> Ticket:
+        """Write down that server rules are done."""
+        return self.journal.append(frames.enqueued(message))
+
+    def delay_queue(self, module: str, host: str, until: float, reason: str) -> None:
+        """Write down that a whole queue waits until that time; 0 ends it."""
+        key = (module, host)
+        if not until and key not in self.queue_delays:
+            return
+        position = self.journal.append(frames.queue_state(module, host, until, reason)).position
+        if until:
+            self.queue_delays[key] = (until, reason, position)
+        else:
+            del self.queue_delays[key]
+
+    def safe(self, account: str, position: Position) -> None:
+        """All that the account has stored by frames before `position` is durable (its K covers it)."""
+        waiting = self._stored.get(account)
+        while waiting and waiting[0][0] < position:
+            at, message = waiting.popleft()
+            if message.unsafe.get(account) == at:
+                del message.unsafe[account]
+                self.settle(message)
+        if not waiting:
+            self._stored.pop(account, None)
+
+    def watch_stored(self, account: str, position: Position, message: QueuedMessage) -> None:
+        """After a restart: the account has stored the message and is not safe yet."""
+        self._stored.setdefault(account, deque()).append((position, message))
+
+    @staticmethod
+    def _needs_report(message: QueuedMessage) -> bool:
+        return any(not recipient.reported for recipient in message.recipients)
+
+    def settle(self, message: QueuedMessage) -> None:
+        """If nothing is left to do for the message, let it go."""
+        if message.finished or message.unsafe or not message.done or self._needs_report(message):
+            return
+        if message.id not in self.live:
+            return
+        message.finished = True
+        self._release_content(message)
+        self._leaving.append(message)
+        if len(self._leaving) == 1:
+            self._wake.set()
+        self.finished(message)
+
+    # -- house-keeping ------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """Removes what is finished, writes N.msg for what waits long, watches the space. A vital component."""
+        task_status.started()
+        space_due = -1.0
+        while True:
+            with trio.move_on_after(_KEEP_HOUSE):
+                await self._wake.wait()
+                if self._leaving:
+                    await trio.sleep(_REMOVE_DELAY)  # let some more come together
+            self._wake = trio.Event()
+            now = trio.current_time()
+            if now >= space_due:
+                space_due = now + _KEEP_HOUSE
+                await self._watch_space()
+            await self._remove()
+            await self._patch()
+            await self._age()
+
+    async def close(self) -> None:
+        """Before the end: every message that waits gets its N.msg, so that the directory alone tells all."""
+        await self._remove()
+        await self._patch()
+        for message in list(self.live.values()):
+            if message.held is not None and not message.done:
+                await self._write_file(message)
+
+    async def _watch_space(self) -> None:
+        limit = self._min_free()
+        low = False
+        if limit:
+            try:
+                low = await self.disk.free_space(self.directory) < limit
+            except OSError as error:
+                self.log.failure("free space of the Queue is not known: %s", error)
+        if low and not self.space_low:
+            self.log.failure("disk space is low, no new messages are accepted")
+        elif self.space_low and not low:
+            self.log.major("disk space is sufficient again")
+        self.space_low = low
+
+    async def _remove(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if not leaving:
+            return
+        ticket: Ticket | None = None
+        for message in leaving:
+            ticket = self.journal.append(frames.finished(message))
+        assert ticket is not None
+        await ticket.durable()
+        await self.disk.run(_unlink_all, [self.path(message.id) for message in leaving if message.filed])
+        for message in leaving:
+            self.live.pop(message.id, None)
+            self._file_locks.pop(message.id, None)
+            self.log.low("[%d] finished", message.id)
+
+    async def _patch(self) -> None:
+        patches, self._patches = self._patches, []
+        if patches:
+            await self.disk.run(_patch_all, patches)
+
+    async def _age(self) -> None:
+        """Write N.msg for messages that are old, or too many for the memory, and let go of their contents."""
+        now = self.clock.now()
+        limit = self._cache()
+        while self._aging:
+            due, message = self._aging[0]
+            if message.held is None or message.finished:
+                self._aging.popleft()
+                continue
+            if due > now and (limit is None or self._held <= limit):
+                return
+            self._aging.popleft()
+            await self._write_file(message)
+            if message.filed:
+                self._release_content(message)
+
+    async def _write_file(self, message: QueuedMessage) -> None:
+        try:
+            await self.file(message)
+        except OSError as error:
+            self.log.failure("[%d] cannot be written to the Queue: %s", message.id, error)
+            self._aging.append((self.clock.now() + AGE, message))
+
+    # -- what the journal asks ----------------------------------------------------------------------------------------
+
+    def _needs(self) -> Position | None:
+        needed = [message.position for message in self.live.values()]
+        needed.extend(position for _, _, position in self.queue_delays.values())
+        return min(needed, default=None)
+
+    async def _relocate(self, before: Position) -> None:
+        """Make what is older than `before` independent of the old segments."""
+        await self._remove()
+        if any(message.unsafe for message in self.live.values() if message.position < before):
+            self.make_safe()
+        movers = [
+            message
+            for message in self.live.values()
+            if message.position < before and not message.unsafe and not message.finished
+        ]
+        for message in movers:
+            await self._write_file(message)
+        await self._patch()
+        movers = [message for message in movers if message.filed and not message.unsafe and not message.finished]
+        fresh = [message for message in movers if not message.synced]
+        if fresh:
+            paths = [self.path(message.id) for message in fresh]
+            try:
+                await self.disk.run_in(SYNC, _sync_messages, paths, self.directory)
+            except OSError as error:
+                self.log.failure("the Queue cannot be synced: %s", error)
+                return
+        for message in movers:
+            if message.id in self.live and not message.unsafe:
+                message.synced = True
+                message.position = self.journal.append(frames.message(message, None)).position
+                self._release_content(message)
+        for (module, host), (until, reason, position) in list(self.queue_delays.items()):
+            if position < before:
+                if until <= self.clock.now():
+                    del self.queue_delays[module, host]
+                else:
+                    self.delay_queue(module, host, until, reason)
+        await self.journal.flush()
+
+
+# -- jobs of the disk workers -----------------------------------------------------------------------------------------
+
+
+def _read_part(files: Files, path: str, size: int, offset: int) -> bytes:
+    handle = files.open(path)
+    try:
+        data = files.pread(handle, size, offset)
+    finally:
+        files.close(handle)
+    if len(data) != size:
+        raise OSError(f"{path} is shorter than it was")
+    return data
+
+
+def _write_message(files: Files, temporary: str, path: str, parts: Sequence[bytes]) -> None:
+    """Not durable; the journal still has it all."""
+    handle = files.open(temporary, write=True, create=True, truncate=True)
+    try:
+        files.pwritev(handle, parts, 0)
+    except BaseException:
+        files.close(handle)
+        files.unlink(temporary)
+        raise
+    files.close(handle)
+    files.rename(temporary, path)
+
+
+def _sync_messages(files: Files, paths: Sequence[str], directory: str) -> None:
+    for path in paths:
+        try:
+            files.sync(path)
+        except FileNotFoundError:
+            continue  # finished meanwhile
+    files.sync_directory(directory)
+
+
+def _unlink_all(files: Files, paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            files.unlink(path)
+        except FileNotFoundError:
+            continue
+
+
+def _patch_all(files: Files, patches: Sequence[tuple[str, int]]) -> None:
+    for path, offset in patches:
+        try:
+            handle = files.open(path, write=True)
+        except FileNotFoundError:
+            continue
+        try:
+            files.pwrite(handle, DONE, offset)
+        finally:
+            files.close(handle)
