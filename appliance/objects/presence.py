@@ -1,0 +1,92 @@
+"""Under which addresses and certificates the domains are present (manual, chapters 8 and 18).
+
+Answers are given at once, from lists; `refresh` makes the lists anew (start, the Refresh button, changed settings).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from appliance.formats.iplists import parse_address
+from appliance.kernel.log import Logger
+from appliance.kernel.settings import Storage
+from appliance.kernel.tls import Credentials
+from appliance.objects import declarations as d
+from appliance.objects.domains import Domains
+
+Lookup = Callable[[str, bool], Awaitable[list[str]]]
+"""(domain name, by its MX records) -> addresses."""
+
+
+class Presence:
+    """`storage(path, mode)` makes the storage of a dictionary file; `lookup` asks the DNS for domains that want it."""
+
+    def __init__(self, domains: Domains, storage: Callable[[str, int], Storage], log: Logger) -> None:
+        self.domains = domains
+        self.lookup: Lookup | None = None
+        self._storage = storage
+        self._log = log
+        self._local: frozenset[str] = frozenset()
+        self._by_address: dict[str, str] = {}
+        self._credentials: dict[str, Credentials] = {}
+
+    def domain_of_address(self, local: str) -> str | None:
+        """The domain that a local address is assigned to; the main domain has all that no other claims."""
+        return self._by_address.get(local) or self.domains.main.name
+
+    def assigned(self, address: str) -> str | None:
+        """The domain that an address literal in an E-mail address means, or None if it is no address of ours."""
+        if address in self._by_address:
+            return self._by_address[address]
+        return self.domains.main.name if address in self._local else None
+
+    def domain_of_name(self, name: str) -> str | None:
+        """The domain of a name that a client asks for (TLS server name): the domain itself, an alias, or a name in it."""
+        found = self.domains.domain_name(name)
+        if found is None and "." in name:
+            found = self.domains.domain_name(name.partition(".")[2])
+        return found
+
+    def certificate_mode(self, domain: str) -> str:
+        found = self.domains.get(domain)
+        return found.settings[d.CERTIFICATE] if found is not None else "No"
+
+    def credentials(self, domain: str) -> Credentials | None:
+        return self._credentials.get(domain)
+
+    def custom_domains(self) -> list[str]:
+        return [domain.name for domain in self.domains if domain.settings[d.CERTIFICATE] == "Custom"]
+
+    async def refresh(self, local_addresses: list[str]) -> None:
+        """Recompute everything. Trouble with one domain's DNS names leaves that domain without addresses, and a record."""
+        self._local = frozenset(local_addresses)
+        by_address: dict[str, str] = {}
+        credentials: dict[str, Credentials] = {}
+        for domain in self.domains:
+            mode = domain.settings[d.IP_MODE]
+            addresses: list[str] = []
+            if mode == "Manually Defined":
+                addresses = [_plain(address) for address in domain.settings[d.IP_ADDRESSES]]
+            elif mode.startswith("by DNS") and self.lookup is not None:
+                try:
+                    addresses = await self.lookup(domain.name, "MX" in mode)
+                except Exception as error:
+                    self._log.problem("addresses of %s are unknown: %s", domain.name, error)
+            for address in addresses:
+                if address and by_address.setdefault(address, domain.name) != domain.name:
+                    self._log.problem(
+                        "address %s of %s is assigned to %s already", address, domain.name, by_address[address]
+                    )
+            if domain.settings[d.CERTIFICATE] == "Custom":
+                values = await self._storage(domain.path("Certificate.settings"), 0o600).load()
+                key, certificate = values.get("PrivateKey"), values.get("Certificate")
+                if isinstance(key, str) and isinstance(certificate, str):
+                    credentials[domain.name] = Credentials(key, certificate, str(values.get("Chain", "")))
+        self._by_address, self._credentials = by_address, credentials
+
+
+def _plain(text: str) -> str:
+    try:
+        return str(parse_address(text.strip().strip("[]")))
+    except ValueError:
+        return ""
