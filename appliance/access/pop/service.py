@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from appliance.access.pop.gate import Surroundings
 from appliance.access.pop.session import PopSession
+from appliance.access.pop.settings import LISTENER
 from appliance.kernel.channel import Channel
+from appliance.kernel.listener import Listener, Network
 from appliance.protocols import pop
 
 TAG = "POP"
-#: Clear text with STLS. 995 is the port for TLS from the start; the manual leaves it to the administrator.
-PORT = 110
-SECURE_PORT = 995
-#: The picture of the manual's form.
-CHANNELS = 100
 
 
 class PopService:
-    """`surroundings` is shared by all sessions; its settings hold `settings.SETTINGS` beside the listener's own."""
+    """`surroundings` is shared by all sessions; its settings are of the group `settings.SETTINGS`."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -29,6 +26,20 @@ class PopService:
             ("pop.removed", "messages removed by POP clients"),
         ):
             statistics.counter(name, text)
+
+    def listener(self, network: Network) -> Listener:
+        """The module's listener, to be run by the supervisor."""
+        around = self._around
+        return Listener(
+            TAG,
+            around.log,
+            around.settings,
+            LISTENER,
+            self.serve,
+            network,
+            refusal=self.refusal,
+            farewell=self.farewell,
+        )
 
     async def serve(self, channel: Channel) -> None:
         """One connection from the greeting on. Raises ChannelError when it breaks."""

@@ -1,9 +1,13 @@
-"""What can be set for the POP module beside its listener (manual, POP module), and the texts that its clients see."""
+"""What can be set for the POP module (manual, POP module), and the texts that its clients see."""
 
 from __future__ import annotations
 
-from appliance.kernel.settings import Choice, Setting, Time, YesNo
+from appliance.kernel.listener import listener_settings
+from appliance.kernel.settings import Choice, Group, LogLevel, Setting, Time, YesNo
 
+LOG_LEVEL = Setting("LogLevel", LogLevel(), 2, "Log")
+#: 110 in clear text with STLS; 995 is the administrator's to add (manual, Configuring the POP module).
+LISTENER = listener_settings([(110, "Off")], channels=100)
 UNIQUE_IDS = Setting(
     "UniqueIDs",
     Choice(("UID", "UID"), ("UIDVALIDITY-UID", "UIDVALIDITY-UID")),
@@ -20,7 +24,7 @@ CLEAR_LOGIN = Setting(
     help="Off: passwords are accepted inside TLS, from this machine and from Client IP Addresses only.",
 )
 
-SETTINGS = (UNIQUE_IDS, IDLE_TIMEOUT, CLEAR_LOGIN)
+SETTINGS = Group("POP", "Serving POP Clients", (LOG_LEVEL, *LISTENER, UNIQUE_IDS, IDLE_TIMEOUT, CLEAR_LOGIN))
 
 #: Key and default of the server strings; clients and scripts know these words.
 TEXTS = {

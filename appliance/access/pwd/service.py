@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from appliance.access.pwd.gate import Surroundings
 from appliance.access.pwd.session import PwdSession
+from appliance.access.pwd.settings import LISTENER
 from appliance.kernel.channel import Channel
+from appliance.kernel.listener import Listener, Network
 from appliance.protocols import pwd
 
 TAG = "PWD"
-PORT = 106
-#: The picture of the manual's form.
-CHANNELS = 10
 
 
 class PwdService:
-    """`surroundings` is shared by all sessions; its settings hold `settings.SETTINGS` beside the listener's own."""
+    """`surroundings` is shared by all sessions; its settings are of the group `settings.SETTINGS`."""
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
@@ -26,6 +25,20 @@ class PwdService:
             ("pwd.commands", "commands of the command line"),
         ):
             surroundings.statistics.counter(name, text)
+
+    def listener(self, network: Network) -> Listener:
+        """The module's listener, to be run by the supervisor."""
+        around = self._around
+        return Listener(
+            TAG,
+            around.log,
+            around.settings,
+            LISTENER,
+            self.serve,
+            network,
+            refusal=self.refusal,
+            farewell=self.farewell,
+        )
 
     async def serve(self, channel: Channel) -> None:
         """One connection from the greeting on. Raises ChannelError when it breaks."""

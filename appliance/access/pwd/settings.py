@@ -1,9 +1,13 @@
-"""What can be set for the PWD module beside its listener (manual, PWD module), and the texts that its clients see."""
+"""What can be set for the PWD module (manual, PWD module), and the texts that its clients see."""
 
 from __future__ import annotations
 
-from appliance.kernel.settings import Setting, Time, YesNo
+from appliance.kernel.listener import listener_settings
+from appliance.kernel.settings import Group, LogLevel, Setting, Time, YesNo
 
+LOG_LEVEL = Setting("LogLevel", LogLevel(), 2, "Log")
+#: 106 in clear text with STLS.
+LISTENER = listener_settings([(106, "Off")], channels=10)
 IDLE_TIMEOUT = Setting("Timeout", Time(30, 86400), 300, "Idle sessions are closed after")
 CLEAR_LOGIN = Setting(
     "ClearTextLogin",
@@ -13,7 +17,7 @@ CLEAR_LOGIN = Setting(
     help="Off: passwords are accepted inside TLS, from this machine and from Client IP Addresses only.",
 )
 
-SETTINGS = (IDLE_TIMEOUT, CLEAR_LOGIN)
+SETTINGS = Group("PWD", "Serving PWD Clients", (LOG_LEVEL, *LISTENER, IDLE_TIMEOUT, CLEAR_LOGIN))
 
 #: Key and default of the server strings; clients and scripts know these words.
 TEXTS = {

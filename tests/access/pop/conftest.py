@@ -20,7 +20,7 @@ from appliance.kernel.channel import Channel, ChannelError, channel_pair
 from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.notices import Notices
 from appliance.kernel.sessions import Sessions
-from appliance.kernel.settings import Group, MemoryStorage, Settings
+from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
@@ -251,7 +251,7 @@ class Post:
         self.notices = Notices()
         self.account = Account(self.notices)
         self.door = Door(self.account)
-        self.settings = Settings(Group("POP", "POP", SETTINGS), MemoryStorage())
+        self.settings = Settings(SETTINGS, MemoryStorage())
         self.log = MemoryLog()
         self.strings = Strings()
         self.strings.declare_all(TEXTS)

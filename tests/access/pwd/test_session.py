@@ -29,7 +29,7 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.operations import Caller, Operations, Right
 from appliance.kernel.sessions import Sessions
-from appliance.kernel.settings import Group, MemoryStorage, Settings, Storage
+from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
@@ -157,7 +157,7 @@ class Office:
         self.domains = domains
         self.operations = Operations()
         ObjectOperations(domains, self.operations)
-        self.settings = Settings(Group("PWD", "PWD", SETTINGS), MemoryStorage())
+        self.settings = Settings(SETTINGS, MemoryStorage())
         self.log = MemoryLog()
         self.strings = Strings()
         self.strings.declare_all(TEXTS)
