@@ -209,9 +209,9 @@ class Provision:
         try:
             act()
         except SettingError as error:
-            raise self._fail(
-                self._key_line(item, error.key or key), f"{item.where}.{error.key or key}", error.reason
-            ) from None
+            line = self._key_line(item, error.key) if error.key else item.line
+            line = line if line != item.line else self._key_line(item, key)
+            raise self._fail(line, f"{item.where}.{error.key or key}", error.reason) from None
         except (OperationError, TableError, ValueError) as error:
             raise self._fail(self._key_line(item, key), f"{item.where}.{key}", str(error)) from None
 
