@@ -1,0 +1,97 @@
+"""What the SMTP module needs of the rooms around it, handed to each session."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from appliance.formats.passwords import ScramKeys
+from appliance.kernel.channel import Channel
+from appliance.kernel.clock import Clock
+from appliance.kernel.log import Logger
+from appliance.kernel.operations import Authority, Caller
+from appliance.kernel.settings import Settings
+from appliance.kernel.statistics import Statistics
+from appliance.kernel.strings import Strings
+from appliance.modules.smtp.relaying import Relaying
+from appliance.modules.smtp.verifying import PathVerifier
+from appliance.protocols.sasl import Done
+from appliance.router.route import Purpose, Route
+from appliance.transfer.receiver import Receiver
+
+
+class LoginRefused(Exception):
+    """A log-in that was not granted; `text` is for the client."""
+
+    def __init__(self, text: str, temporary: bool = False) -> None:
+        super().__init__(text)
+        self.text = text
+        self.temporary = temporary
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who has authenticated: the account's full name, and whether account and domain have the Relay service."""
+
+    account: str
+    relay: bool
+
+
+class Logins(Protocol):
+    """The account gate's door, for a session that sends mail only. Its calls raise LoginRefused."""
+
+    async def password(self, name: str, password: str, service: str, channel: Channel) -> Sender:
+        """A log-in by clear password."""
+        ...
+
+    async def keys(self, name: str, method: str, channel: Channel) -> ScramKeys:
+        """The keys for a SCRAM log-in; decoys for a name without any."""
+        ...
+
+    async def proven(self, done: Done, service: str, channel: Channel) -> Sender:
+        """A log-in by what a mechanism came to."""
+        ...
+
+    async def refuse(self, name: str, service: str, channel: Channel) -> None:
+        """Count a proof that a mechanism found wrong as a wrong password, and raise LoginRefused as for one."""
+        ...
+
+
+class Routing(Protocol):
+    """The router."""
+
+    async def route(self, address: str, purpose: Purpose = Purpose.MAIL, caller: Caller | None = None) -> Route: ...
+
+
+async def _not_listed(address: str) -> str | None:
+    return None
+
+
+def _nothing_waits(host: str) -> bool:
+    return False
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """`host()` is the main domain's name; `unique()` a fresh random token; `digests()` whether methods that need a
+    readable password are listed; `authority` answers for rights; `blacklisted` tells whether a foreign address is listed,
+    and by whom ("" is our own list); `release` starts the queue of a host and says whether there was one."""
+
+    settings: Settings
+    strings: Strings
+    log: Logger
+    statistics: Statistics
+    clock: Clock
+    router: Routing
+    receiver: Receiver
+    relaying: Relaying
+    verifier: PathVerifier
+    logins: Logins
+    authority: Authority
+    host: Callable[[], str]
+    unique: Callable[[], str]
+    digests: Callable[[], bool]
+    version: str
+    blacklisted: Callable[[str], Awaitable[str | None]] = _not_listed
+    release: Callable[[str], bool] = _nothing_waits

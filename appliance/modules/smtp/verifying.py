@@ -1,0 +1,77 @@
+"""Is a return-path one that mail can be sent to? (Manual, chapter 7, Return-Path Address Verification.)"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from appliance.formats.addresses import literal_address
+from appliance.kernel.channel import Channel
+from appliance.modules.smtp.routing import MODULE
+from appliance.protocols.smtp import Reply
+from appliance.router.route import Route
+
+
+class Unresolved(Exception):
+    """A name that cannot be resolved: for good, or `temporary` (no answer)."""
+
+    def __init__(self, text: str, *, temporary: bool, code: str = "5.1.2") -> None:
+        super().__init__(text)
+        self.temporary = temporary
+        self.code = code
+
+
+class Names(Protocol):
+    """The resolver, in the terms of mail. Both raise Unresolved."""
+
+    async def exchangers(self, domain: str) -> Sequence[str]:
+        """Names of the MX records, best first; the name itself if it has none but an address."""
+        ...
+
+    async def addresses(self, name: str) -> Sequence[str]:
+        """At least one address."""
+        ...
+
+
+class PathVerifier:
+    """`listed` tells whether an address is on our black list."""
+
+    def __init__(self, names: Names, *, is_client: Callable[[str], bool], listed: Callable[[str], bool]) -> None:
+        self._names = names
+        self._is_client = is_client
+        self._listed = listed
+
+    async def objection(self, route: Route, channel: Channel) -> Reply | None:
+        """Why mail from that (routed) sender is not taken from a peer that is to be verified; None if there is no reason.
+
+        What the router keeps here needs no DNS; neither does what a table record sent to a host.
+        """
+        if route.module != MODULE or channel.member:
+            return None
+        literal = literal_address(route.detail.partition(":")[0] if "]" not in route.detail else route.detail)
+        if literal is not None:
+            if self._is_client(str(literal)):
+                return None
+            return Reply(550, "return-path with an IP address is not accepted", "5.1.8")
+        if ":" in route.detail or route.detail.startswith("["):
+            return None
+        try:
+            return await self._check(route.detail)
+        except Unresolved as error:
+            if error.temporary:
+                return Reply(451, f"the domain of the return-path cannot be checked now: {error}", "4.4.3")
+            return Reply(550, f"the domain of the return-path is not accepted: {error}", "5.1.8")
+
+    async def _check(self, domain: str) -> Reply | None:
+        exchangers = await self._names.exchangers(domain)
+        trouble: Unresolved | None = None
+        for name in exchangers[:10]:
+            try:
+                addresses = await self._names.addresses(name)
+            except Unresolved as error:
+                trouble = error if trouble is None or error.temporary else trouble
+                continue
+            if any(map(self._listed, addresses)):
+                return Reply(550, "the host of the return-path is blacklisted", "5.7.1")
+            return None
+        raise trouble or Unresolved("no host takes its mail", temporary=False)
