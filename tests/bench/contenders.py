@@ -12,6 +12,8 @@ from tests.interop.processes import cpu_seconds, pss_mib
 DOMAIN = "bench.test"
 USERS = 20
 NAMES = [*(f"user{number:02}" for number in range(USERS)), "big", "small", "appender"]
+MANY = {"Channels": 5000, "SameAddress": 5000}
+"""The load comes from one address, which the limits for an office do not expect."""
 
 
 class Contender(Protocol):
@@ -47,7 +49,7 @@ class Ours:
     name = "Pillarbox"
 
     def __init__(self, folder: Path, slow: Path | None = None, program: Sequence[str] = pillarbox.PROGRAM) -> None:
-        setup = pillarbox.Setup(main_domain=DOMAIN, accounts=NAMES)
+        setup = pillarbox.Setup(main_domain=DOMAIN, accounts=NAMES, settings={"SMTP": MANY, "IMAP": MANY})
         self.server = pillarbox.Pillarbox(folder / "pillarbox", setup, program)
         self.environment = {"LD_PRELOAD": str(slow)} if slow else {}
         self.smtp = self.server.port("SMTP")

@@ -6,7 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +40,7 @@ class Setup:
     router: Sequence[str] = ()
 
     clients: Sequence[str] | None = None
+    settings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
 
     def provision(self) -> str:
         """The provisioning file's text (TOML)."""
@@ -51,6 +52,8 @@ class Setup:
         ]
         if self.clients is not None:
             lines += ["[client_addresses]", f"list = {json.dumps(list(self.clients))}"]
+        for component, values in self.settings.items():
+            lines += [f"[settings.{component}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
         for name in self.accounts:
             lines += ["[[account]]", f"name = {json.dumps(name)}", f"password = {json.dumps(self.password)}"]
         return "\n".join(lines) + "\n"
