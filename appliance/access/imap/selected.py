@@ -6,6 +6,7 @@ told already (or must not be told, .SILENT), so rows that carry just the mod-seq
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from appliance.access.imap.flagging import RECENT, FlagTexts
@@ -23,13 +24,13 @@ class Selected:
         "_modseq",
         "_news",
         "_own",
+        "_recent",
         "_told_recent",
         "account",
         "flag_texts",
         "keywords",
         "name",
         "read_only",
-        "recent",
         "rights",
         "uidnext",
         "uidvalidity",
@@ -47,7 +48,9 @@ class Selected:
         self.view_number = opened.view
         self.rights = opened.rights
         self.keywords = opened.keywords
-        self.recent = self._told_recent = opened.recent
+        #: \Recent messages as ranges of UIDs: those that came last (the gate hands the marks over in one go).
+        self._recent = [(self.view.uids[-opened.recent], self.view.uids[-1])] if opened.recent else []
+        self._told_recent = opened.recent
         self.uidvalidity = opened.uidvalidity
         self.uidnext = opened.uidnext
         self.flag_texts = FlagTexts()
@@ -58,6 +61,12 @@ class Selected:
     @property
     def news(self) -> Subscription:
         return self._news
+
+    @property
+    def recent(self) -> int:
+        r"""How many messages are \Recent for this session."""
+        uids = self.view.uids
+        return sum(bisect_right(uids, high) - bisect_left(uids, low) for low, high in self._recent)
 
     async def release(self) -> None:
         """Give the view back."""
@@ -126,14 +135,16 @@ class Selected:
                 yield self.flag_rows(rows[start : start + _BATCH], uid=uid)
             self.view.vanish(unpack(changes.vanished))
             added = self.view.extend(row.uid for row in changes.new)
-            self.recent += sum(1 for row in changes.new if row.flags & RECENT)
+            fresh = [row.uid for row in changes.new if row.flags & RECENT]
+            if fresh:
+                self._recent.append((fresh[0], fresh[-1]))
         if expunge and self.view.pending:
             numbers = self.view.expunge()
-            self.recent = min(self.recent, len(self.view))
             for start in range(0, len(numbers), _BATCH):
                 yield render.expunges(numbers[start : start + _BATCH])
         if added:
             yield render.exists(len(self.view))
-        if self.recent != self._told_recent:
-            self._told_recent = self.recent
-            yield render.recent(self.recent)
+        recent = self.recent
+        if recent != self._told_recent:
+            self._told_recent = recent
+            yield render.recent(recent)

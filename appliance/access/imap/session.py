@@ -50,8 +50,11 @@ _CODES: Mapping[str, bytes] = {
 
 
 class Ok(NamedTuple):
-    """The tagged line of a command that was carried out; no text: it was sent already. `updates`: tell what others changed before it; `expunge`: also
-    EXPUNGE lines may come (not with FETCH, STORE and SEARCH by sequence numbers); `ask`: look although no notice came."""
+    """The tagged line of a command that was carried out; no text: it was sent already.
+
+    `updates`: tell what others changed before it; `expunge`: also EXPUNGE lines may come (not with FETCH, STORE and SEARCH
+    by sequence numbers); `ask`: look although no notice came.
+    """
 
     text: str
     code: bytes | None = None

@@ -571,6 +571,7 @@ class Post:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             try:
+                near.timeout = 100_000
                 yield Client(near)
             finally:
                 near.close()
