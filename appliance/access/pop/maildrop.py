@@ -81,7 +81,12 @@ class Maildrop:
                 if not rows:
                     break
                 done = {row.uid for row in rows}
-                matching += [row.uid for row in rows if lists_name(row.content or b"", header, name)]
+                for row in rows:
+                    content = row.content
+                    if content is None:  # too large to ride along
+                        _, content = await self._account.read(view, row.uid, "HEADER", 0, _CHUNK)
+                    if lists_name(content, header, name):
+                        matching.append(row.uid)
                 left = [uid for uid in left if uid not in done]
         return matching
 

@@ -115,7 +115,7 @@ class Requests:
             message = self.views[view].messages.get(uid)
             if message is not None:
                 content = None
-                if section == "HEADER":
+                if section == "HEADER" and len(message.data) <= 256 * 1024:
                     content = message.data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
                 rows.append((uid, message.flags, (), 1, len(message.data), 0, 0, None, None, None, content))
         return rows
@@ -124,7 +124,10 @@ class Requests:
         message = self.views[view].messages.get(uid)
         if message is None:
             raise AccountError("NONEXISTENT", "no such message")
-        return len(message.data), message.data[offset : offset + length]
+        data = message.data
+        if section == "HEADER":
+            data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+        return len(data), data[offset : offset + length]
 
     def store(self, view: int, uids: bytes, mode: str, flags: int, keywords: Any, unchanged_since: int) -> Any:
         assert mode == "+"

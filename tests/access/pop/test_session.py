@@ -404,9 +404,10 @@ async def test_the_unified_account_shows_each_user_his_mail(post: Post) -> None:
     post.account.put(102, b"Subject: 2\r\nX-REAL-TO: xyz\r\n\r\n")
     post.account.put(103, b"X-Real-To: abcdef,\r\n XYZ\r\n\r\n")
     post.account.put(104, b"X-Real-To: abcdefg\r\n\r\nX-Real-To: abcdef\r\n")
+    post.account.put(105, b"X-Real-To: abcdef\r\n\r\n" + b"large\r\n" * 50_000)
     views = {
-        "jim": ["1 101", "2 102", "3 103", "4 104"],
-        "abcdef@unified.example": ["1 101", "2 103"],
+        "jim": ["1 101", "2 102", "3 103", "4 104", "5 105"],
+        "abcdef@unified.example": ["1 101", "2 103", "3 105"],
         "blahblah@unified.example": [],
     }
     for name, wanted in views.items():
