@@ -1,8 +1,9 @@
 """Flags as bits in memory and as letters in files (manual, chapter 23, leaves the letters open: these are ours).
 
 The low nine bits are those that sessions see. Letters: S seen, A answered, F flagged, D deleted, T draft, R redirected,
-M disposition notice sent, P media played; X expunged but not yet compacted, N stored without a last end of line, Q has
-quoted From-lines (N and Q in .mbox files only); a to z keywords of the mailbox, named in `account.info`. Recent is no property of a message: it is a mark of the mailbox.
+M disposition notice sent, P media played; a to z keywords of the mailbox, named in `account.info`. In .mbox files also: X
+expunged but not yet compacted, N stored without a last end of line, Q has quoted From-lines. Recent is no property of a
+message: it is a mark of the mailbox.
 
 In an .mbox file the letters stand in a field of fixed width, padded with `-`, so that a change is one small write in place.
 """

@@ -2,7 +2,8 @@
 
 For each mailbox: the rows of its messages, and the finished IMAP texts of those that were once asked for. It carries a
 version, and for each mailbox the generation, size and time of the file it describes; where they disagree with the file, the
-mailbox is read again. Nothing here is synced: a torn or strange file is thrown away.
+mailbox is read again. Nothing here is synced, so a power cut may leave any mixture of old and new pages: a checksum over the
+rows of a mailbox, and one over each message's texts, tell. A file that SQLite finds damaged is thrown away.
 
 At most `IndexPool.limit` files are open in the process; one that is in use is never closed.
 """
@@ -15,22 +16,24 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
+from zlib import crc32
 
 from appliance.kernel.files import Files
-from appliance.mailstore.table import Row, Table
+from appliance.mailstore.table import Table
 
 __all__ = ["IndexPool", "Indexed", "Texts"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 _BATCH: Final = 500
 _T = TypeVar("_T")
 
 _SCHEMA: Final = f"""
 BEGIN;
-CREATE TABLE box (id INTEGER PRIMARY KEY, generation INTEGER, size INTEGER, modified REAL, dead INTEGER);
+CREATE TABLE box (id INTEGER PRIMARY KEY, generation INTEGER, size INTEGER, modified REAL, dead INTEGER, crc INTEGER);
 CREATE TABLE message (box INTEGER, uid INTEGER, place INTEGER, length INTEGER, wire INTEGER, date INTEGER, flags INTEGER,
     keywords INTEGER, modseq INTEGER, PRIMARY KEY (box, uid)) WITHOUT ROWID;
-CREATE TABLE text (box INTEGER, uid INTEGER, envelope BLOB, structure BLOB, body BLOB, PRIMARY KEY (box, uid)) WITHOUT ROWID;
+CREATE TABLE text (box INTEGER, uid INTEGER, envelope BLOB, structure BLOB, body BLOB, crc INTEGER,
+    PRIMARY KEY (box, uid)) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -72,10 +75,11 @@ class IndexPool:
     def close(self, path: str | None = None) -> None:
         """Close one file or all; what is in use is waited for."""
         with self._lock:
-            victims = [self._open.pop(path)] if path in self._open else []
             if path is None:
                 victims = list(self._open.values())
                 self._open.clear()
+            else:
+                victims = [self._open.pop(path)] if path in self._open else []
         for victim in victims:
             with victim.users:
                 victim.connection.close()
@@ -146,7 +150,7 @@ class IndexPool:
 
         def work(db: sqlite3.Connection) -> tuple[Indexed | None, Table]:
             table = Table()
-            known = db.execute("SELECT generation, size, modified, dead FROM box WHERE id = ?", (box,)).fetchone()
+            known = db.execute("SELECT generation, size, modified, dead, crc FROM box WHERE id = ?", (box,)).fetchone()
             if known is None:
                 return None, table
             cursor = db.execute(
@@ -155,7 +159,9 @@ class IndexPool:
             )
             while rows := cursor.fetchmany(_BATCH):
                 table.extend(list(zip(*rows, strict=True)))
-            return Indexed(*known), table
+            if table.checksum() != known[4]:
+                return None, Table()
+            return Indexed(*known[:4]), table
 
         return self._use(files, path, work)
 
@@ -165,22 +171,23 @@ class IndexPool:
         path: str,
         box: int,
         state: Indexed,
-        rows: Iterable[Row],
+        table: Table,
+        changed: Iterable[int] | None,
         gone: Sequence[int] = (),
-        *,
-        fresh: bool = False,
     ) -> None:
-        """Put in or replace rows, take out UIDs; `fresh`: the rows are all there is."""
+        """Keep the whole table. `changed`: the indices of rows that the index does not have as they are (None: all of them),
+        `gone`: UIDs that it has and the table has not."""
 
         def work(db: sqlite3.Connection) -> None:
-            if fresh:
+            numbers: Iterable[int] = range(len(table)) if changed is None else changed
+            if changed is None:
                 db.execute("DELETE FROM message WHERE box = ?", (box,))
             elif gone:
                 db.executemany("DELETE FROM message WHERE box = ? AND uid = ?", ((box, uid) for uid in gone))
             if gone:
                 db.executemany("DELETE FROM text WHERE box = ? AND uid = ?", ((box, uid) for uid in gone))
-            db.executemany("REPLACE INTO message VALUES (?,?,?,?,?,?,?,?,?)", ((box, *row) for row in rows))
-            db.execute("REPLACE INTO box VALUES (?,?,?,?,?)", (box, *state))
+            db.executemany("REPLACE INTO message VALUES (?,?,?,?,?,?,?,?,?)", ((box, *table.row(at)) for at in numbers))
+            db.execute("REPLACE INTO box VALUES (?,?,?,?,?,?)", (box, *state, table.checksum()))
 
         self._use(files, path, work)
 
@@ -192,16 +199,18 @@ class IndexPool:
             for at in range(0, len(uids), _BATCH):
                 part = uids[at : at + _BATCH]
                 marks = ",".join("?" * len(part))
-                query = f"SELECT uid, envelope, structure, body FROM text WHERE box = ? AND uid IN ({marks})"  # noqa: S608
-                for uid, *texts in db.execute(query, (box, *part)):
-                    found[uid] = Texts(*texts)
+                query = f"SELECT uid, envelope, structure, body, crc FROM text WHERE box = ? AND uid IN ({marks})"  # noqa: S608
+                for uid, envelope, structure, body, crc in db.execute(query, (box, *part)):
+                    if _sum(envelope, structure, body) == crc:
+                        found[uid] = Texts(envelope, structure, body)
             return found
 
         return self._use(files, path, work)
 
     def save_texts(self, files: Files, path: str, box: int, texts: dict[int, Texts]) -> None:
         def work(db: sqlite3.Connection) -> None:
-            db.executemany("REPLACE INTO text VALUES (?,?,?,?,?)", ((box, uid, *row) for uid, row in texts.items()))
+            rows = ((box, uid, *row, _sum(*row)) for uid, row in texts.items())
+            db.executemany("REPLACE INTO text VALUES (?,?,?,?,?,?)", rows)
 
         self._use(files, path, work)
 
@@ -217,11 +226,15 @@ class IndexPool:
         self._use(files, path, work)
 
 
+def _sum(envelope: bytes, structure: bytes, body: bytes) -> int:
+    return crc32(body, crc32(structure, crc32(envelope)))
+
+
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED", cached_statements=16)
     try:
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA cache_size = -256")
         if connection.execute("PRAGMA user_version").fetchone()[0] != VERSION:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()

@@ -13,14 +13,15 @@ An expunged message is marked in place; `compact` writes a new file without the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Final
+from zlib import crc32
 
-from appliance.formats.wire import quote_from, unquote_from
+from appliance.formats.wire import QuoteFrom, quote_from, unquote_from
 from appliance.kernel.files import Files
 from appliance.mailstore import flags as letters
 from appliance.mailstore.flags import EXPUNGED, NO_EOL, QUOTED, WIDTH
-from appliance.mailstore.store import Changed, Damaged, Found, Record, Scan, asctime, from_asctime
+from appliance.mailstore.store import Changed, Damaged, Found, Record, Scan, Taken, asctime, from_asctime
 
 __all__ = ["MboxStore"]
 
@@ -101,9 +102,44 @@ class MboxStore:
             files.close(handle)
         return places, end
 
-    def cut(self, files: Files, size: int) -> None:
-        """Take back what was appended behind `size`."""
+    def take_back(self, files: Files, size: int, uids: Sequence[Found]) -> None:
         files.truncate(self.path, size)
+
+    def take(self, files: Files, size: int, record: Record, source: str) -> Taken:
+        handle = files.open(self.path, write=True, create=True)
+        reader = files.open(source)
+        try:
+            if files.size(handle) != size:
+                raise Changed(self.path)
+            # The letters of the field are known at the end only: it is written once more.
+            line = from_line(record)
+            place = at = size + len(line)
+            quote = QuoteFrom()
+            wire = crc = read = 0
+            last = b""
+            try:
+                files.pwritev(handle, (line,), size)
+                for chunk in _pieces(files, reader, record.content):
+                    read += len(chunk)
+                    wire += len(chunk) + chunk.count(b"\n")
+                    last = chunk
+                    if piece := quote.feed(chunk):
+                        crc = crc32(piece, crc)
+                        at += files.pwritev(handle, (piece,), at)
+                if piece := quote.finish():
+                    crc = crc32(piece, crc)
+                    at += files.pwritev(handle, (piece,), at)
+                length = at - place
+                flags = record.flags | (QUOTED if length != read else 0) | (0 if last.endswith(b"\n") else NO_EOL)
+                at += files.pwritev(handle, (b"\n\n" if flags & NO_EOL else b"\n",), at)
+                files.pwrite(handle, letters.field(flags, record.keywords), place - _FIELD)
+            except OSError:
+                files.truncate_handle(handle, size)
+                raise
+            return Taken(place, length, crc, wire, flags, at)
+        finally:
+            files.close(reader)
+            files.close(handle)
 
     def set_flags(self, files: Files, changes: Sequence[tuple[Found, Found]]) -> None:
         handle = files.open(self.path, write=True)
@@ -172,8 +208,6 @@ class MboxStore:
     def verified(self, files: Files, start: int, expected: Sequence[tuple[int, int, int]]) -> tuple[int, int]:
         """How many of the messages (uid, length, CRC of the content) stand behind `start` as expected, one after the
         other, and the offset behind the last of these."""
-        from zlib import crc32
-
         handle = files.open(self.path)
         try:
             size = files.size(handle)
@@ -200,16 +234,37 @@ class MboxStore:
         finally:
             files.close(handle)
 
-    def compact(self, files: Files) -> None:
-        """Write the file again without its expunged messages: synced, in place in one step, the directory synced."""
+    def strike(self, files: Files, start: int, end: int) -> int:
+        """Mark all messages from `start` to `end` as expunged; how many. Damaged if there is something else."""
+        handle = files.open(self.path, write=True)
+        try:
+            count = 0
+            for _, line, place, _ in _walk(files, handle, start, end):
+                match = _OURS.search(line)
+                if match is None:
+                    raise Damaged(f"{self.path} has another program's message at {place}")
+                flags, keywords = letters.parse(match[1])
+                files.pwrite(handle, letters.field(flags | EXPUNGED, keywords), place - _FIELD)
+                count += 1
+            return count
+        finally:
+            files.close(handle)
+
+    def compact(self, files: Files, without: Container[int] = ()) -> dict[int, int]:
+        """Write the file again without its expunged messages and those at the places `without`: synced, in place in one
+        step, the directory synced. The new places of the messages by their old ones."""
         temporary = self.path + ".new"
         reader = files.open(self.path)
         try:
             size = files.size(reader)
             keep: list[tuple[int, int]] = []
+            places: dict[int, int] = {}
+            shift = 0
             for begin, line, place, end in _walk(files, reader, 0, size):
-                if _found(line, place, end, None).flags & EXPUNGED:
+                if place in without or _found(line, place, end, None).flags & EXPUNGED:
+                    shift += end - begin
                     continue
+                places[place] = place - shift
                 if keep and keep[-1][1] == begin:
                     keep[-1] = (keep[-1][0], end)
                 else:
@@ -234,6 +289,15 @@ class MboxStore:
             files.close(reader)
         files.rename(temporary, self.path)
         files.sync_directory(self.path.rpartition("/")[0])
+        return places
+
+
+def _pieces(files: Files, reader: int, first: Sequence[bytes]) -> Iterator[bytes]:
+    yield from (piece for piece in first if piece)
+    at = 0
+    while chunk := files.pread(reader, _CHUNK, at):
+        at += len(chunk)
+        yield chunk
 
 
 def _found(line: bytes, place: int, end: int, last: object) -> Found:

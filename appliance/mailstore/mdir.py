@@ -13,15 +13,18 @@ import calendar
 import re
 import time
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
+from zlib import crc32
 
 from appliance.kernel.files import Files
 from appliance.mailstore import flags as letters
-from appliance.mailstore.store import Changed, Found, Record, Scan
+from appliance.mailstore.store import Changed, Found, Record, Scan, Taken
 
 __all__ = ["MdirStore"]
 
 _NAME: Final = re.compile(r"(\d{1,10})-([A-Za-z]*)-(\d{1,14})(?:-(\d{1,12}))?")
+_CHUNK: Final = 1 << 20
 _LAST: Final = 253402300799
 NO_LINES: Final = -1
 """The place of a message whose file name has no count of lines."""
@@ -31,7 +34,7 @@ def stamp(moment: int) -> str:
     """`yyyymmddhhmmss` in GMT; 0 stays `0`."""
     if not moment:
         return "0"
-    return "%04d%02d%02d%02d%02d%02d" % time.gmtime(min(max(moment, 0), _LAST))[:6]
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime(min(max(moment, 0), _LAST)))
 
 
 def from_stamp(text: str) -> int:
@@ -39,7 +42,7 @@ def from_stamp(text: str) -> int:
     if len(text) != 14:
         return 0
     year, month, day = int(text[:4]), int(text[4:6]), int(text[6:8])
-    if not (1970 <= year and 1 <= month <= 12 and 1 <= day <= 31):
+    if not (year >= 1970 and 1 <= month <= 12 and 1 <= day <= 31):
         return 0
     return calendar.timegm((year, month, day, int(text[8:10]), int(text[10:12]), int(text[12:14])))
 
@@ -126,6 +129,35 @@ class MdirStore:
                 self.fresh.pop(record.uid, None)
             raise
         return places, size
+
+    def take_back(self, files: Files, size: int, uids: Sequence[Found]) -> None:
+        self.remove(files, uids)
+
+    def take(self, files: Files, size: int, record: Record, source: str) -> Taken:
+        crc = length = lines = 0
+        ahead = sum(map(len, record.content))
+        temporary = f"{self.path}/new-{record.uid}"
+        writer = files.open(temporary, write=True, create=True, truncate=True)
+        reader = files.open(source)
+        try:
+            chunks = iter(lambda: files.pread(reader, _CHUNK, length - ahead), b"")
+            for chunk in chain(record.content, chunks):
+                files.pwritev(writer, (chunk,), length)
+                length += len(chunk)
+                crc = crc32(chunk, crc)
+                lines += chunk.count(b"\n")
+        except BaseException:
+            files.close(writer)
+            files.unlink(temporary)
+            raise
+        finally:
+            files.close(reader)
+        files.close(writer)
+        message = Found(record.uid, lines, length, record.flags, record.keywords, record.date)
+        target = f"{self.path}/{file_name(message)}"
+        files.rename(temporary, target)
+        self.fresh[record.uid] = target
+        return Taken(lines, length, crc, length + lines, record.flags, size + length)
 
     def link(self, files: Files, source: str, message: Found) -> None:
         """Take another mailbox's file as this message. OSError where that is refused or the file is gone."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from appliance.kernel.files import Files
 
-__all__ = ["Changed", "Damaged", "Found", "Record", "Scan", "Store", "asctime", "from_asctime"]
+__all__ = ["Changed", "Damaged", "Found", "Record", "Scan", "Store", "Taken", "asctime", "from_asctime"]
 
 
 class Damaged(OSError):
@@ -55,6 +55,17 @@ class Scan(NamedTuple):
     size: int
 
 
+class Taken(NamedTuple):
+    """What came of a message that was taken from a file: as stored, with the internal flags; `end` is the new size."""
+
+    place: int
+    length: int
+    crc: int
+    wire: int
+    flags: int
+    end: int
+
+
 class Store(Protocol):
     """One mailbox on disk. `path` is its file or directory."""
 
@@ -72,6 +83,15 @@ class Store(Protocol):
 
     def append(self, files: Files, size: int, records: Sequence[Record]) -> tuple[list[int], int]:
         """Store all or nothing behind `size`; the places and the new size. Changed if the size is not that."""
+        ...
+
+    def take(self, files: Files, size: int, record: Record, source: str) -> Taken:
+        """Store the message whose store form is the record's content and then that of the file `source`, which is used up
+        or left to the caller. Errors as `append`."""
+        ...
+
+    def take_back(self, files: Files, size: int, uids: Sequence[Found]) -> None:
+        """Undo appends: these messages and all behind `size`."""
         ...
 
     def set_flags(self, files: Files, changes: Sequence[tuple[Found, Found]]) -> None:
@@ -111,6 +131,6 @@ def from_asctime(text: bytes) -> int:
         year = int(text[20:24])
     except (KeyError, ValueError):
         return 0
-    if not (1970 <= year and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 62):
+    if not (year >= 1970 and 1 <= day <= 31 and hour < 24 and minute < 60 and second < 62):
         return 0
     return calendar.timegm((year, month, day, hour, minute, second))

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import NamedTuple
+from zlib import crc32
 
 from appliance.mailstore.store import Found
 
@@ -72,6 +73,13 @@ class Table:
             self.keywords,
             self.modseqs,
         )
+
+    def checksum(self) -> int:
+        """Over all rows, as they are on this machine."""
+        value = 0
+        for column in self.columns():
+            value = crc32(column, value)
+        return value
 
     def __len__(self) -> int:
         return len(self.uids)

@@ -1,0 +1,282 @@
+"""The account's own task: requests one after the other, deliveries that wait together, closing when nobody is left.
+
+Changes happen here only. What only looks (fetch, read, search, changes, flags) runs in the session's task over the same
+state, between two awaits of this one, and its file work is its own disk job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from appliance.accounts import appending, changing, naming, reading
+from appliance.accounts.alerts import AlertSource, confirm_alerts, info
+from appliance.accounts.client import AccountError
+from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
+from appliance.accounts.search import search
+from appliance.accounts.session import Session
+from appliance.accounts.state import State, SyncFailed
+from appliance.kernel.journal import JournalError, JournalFailed
+from appliance.objects.domain import Account
+
+__all__ = ["DIRECT", "SERIAL", "AccountTask", "translated"]
+
+QUEUE: Final = 64
+"""Requests that may wait for an account; who comes then waits for room."""
+IDLE: Final = 60.0
+"""Seconds after which an account that nobody uses is closed."""
+_BATCH: Final = 64
+_BATCH_BYTES: Final = 8 << 20
+
+Handler = Callable[..., Awaitable[Any]]
+
+#: Requests that run in the session's own task.
+DIRECT: Final[dict[str, Handler]] = {
+    "changes": reading.changes,
+    "fetch": reading.fetch,
+    "flags": reading.flags,
+    "info": info,
+    "keywords": reading.keywords,
+    "mailboxes": naming.mailboxes,
+    "append_chunk": appending.append_chunk,
+    "read": reading.read,
+    "search": search,
+    "subscriptions": naming.subscriptions,
+}
+
+#: Requests that run in the account's task.
+SERIAL: Final[dict[str, Handler]] = {
+    "append": appending.append,
+    "append_abort": appending.append_abort,
+    "append_begin": appending.append_begin,
+    "append_commit": appending.append_commit,
+    "copy": changing.copy,
+    "create": naming.create,
+    "delete": naming.delete,
+    "expunge": changing.expunge,
+    "open": reading.open_view,
+    "release": reading.release,
+    "remove": changing.remove,
+    "rename": naming.rename,
+    "set_subscription": naming.set_subscription,
+    "status": reading.status,
+    "store": changing.store,
+    "subscribe": naming.subscribe,
+}
+
+
+def translated(error: Exception) -> AccountError:
+    """What a failure means to a client."""
+    if isinstance(error, AccountError):
+        return error
+    if isinstance(error, (OSError, JournalError)):
+        return AccountError("TEMPORARY", "The account cannot be used now, try again later")
+    return AccountError("TEMPORARY", "Internal error")
+
+
+class Request:
+    """Work for the account's task. `result` or `error` is set before `done`."""
+
+    __slots__ = ("delivery", "done", "error", "result", "work")
+
+    def __init__(self, work: Callable[[], Awaitable[Any]] | None, delivery: Delivery | None = None) -> None:
+        self.work = work
+        self.delivery = delivery
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.done = trio.Event()
+
+
+class AccountTask:
+    """One open account. `run` is its task; `ask` and `deliver` are for everybody else."""
+
+    def __init__(self, account: Account, state: State, twins: Twins, alerts: AlertSource, idle: float = IDLE) -> None:
+        self.account = account
+        self.state = state
+        self.alerts = alerts
+        self.sessions: set[Session] = set()
+        self.closed = trio.Event()
+        self.closing = False
+        self.opened = trio.Event()
+        self.failure: Exception | None = None
+        #: Tasks between getting hold of this account and the end of their request.
+        self.users = 0
+        self._twins = twins
+        self._idle = idle
+        self._send, self._receive = trio.open_memory_channel[Request](QUEUE)
+        self._scope = trio.CancelScope()
+
+    async def ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Run `work` in the account's task. AccountError."""
+        return await self._wait(Request(work))
+
+    async def deliver(self, delivery: Delivery) -> DeliveryResult:
+        """Store a message. AccountError (OVERQUOTA, NONEXISTENT, TEMPORARY ...)."""
+        result = await self._wait(Request(None, delivery))
+        assert isinstance(result, DeliveryResult)
+        return result
+
+    async def _wait(self, request: Request) -> Any:
+        try:
+            await self._send.send(request)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise AccountError("CLOSED", "The account is closed") from None
+        with trio.CancelScope(shield=True):  # the request will be done: its caller learns how it ended
+            await request.done.wait()
+        if request.error is not None:
+            raise translated(request.error)
+        return request.result
+
+    async def call(self, session: Session, name: str, arguments: tuple[Any, ...]) -> Any:
+        """One request of a session. AccountError."""
+        handler = DIRECT.get(name)
+        if session.closed or self.closed.is_set():
+            raise AccountError("CLOSED", "The account is closed")
+        try:
+            if handler is not None:
+                return await handler(self.state, session, *arguments)
+            if name == "alerts":
+                return await self.ask(lambda: confirm_alerts(self.state, session, self.alerts, *arguments))
+            work = SERIAL.get(name)
+            if work is None:
+                raise AccountError("CANNOT", "There is no such request")
+            return await self.ask(lambda: work(self.state, session, *arguments))
+        except (OSError, JournalError) as error:
+            raise translated(error) from error
+
+    async def end(self, session: Session) -> None:
+        """A session gives back all that it holds."""
+        if session.closed:
+            return
+        session.closed = True
+        for view in session.views.values():
+            view.box.views.discard(view)
+        session.views.clear()
+        appends = list(session.appends.values())
+        session.appends.clear()
+        self.sessions.discard(session)
+        if appends:
+            await appending.discard(self.state, appends)
+
+    def stop(self) -> None:
+        """Close the account after what waits now; sessions find it closed."""
+        self.closing = True
+        self._scope.cancel()
+
+    # -- the task -------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """The life of the open account. SyncFailed and JournalFailed go on to the server, which has to start again."""
+        try:
+            with trio.CancelScope(shield=True):
+                await self._open()
+                if self.failure is None:
+                    await self._serve()
+        finally:
+            self.closing = True
+            self.opened.set()
+            self.closed.set()
+            self._send.close()
+            self._refuse_rest()
+            for session in self.sessions:
+                session.closed = True
+            self._receive.close()
+
+    async def _open(self) -> None:
+        try:
+            await self.state.load()
+        except (OSError, AccountError, JournalError) as error:
+            self.state.log.failure("%s cannot be opened: %s", self.account.full_name, error)
+            self.failure = error
+        self.opened.set()
+
+    async def _serve(self) -> None:
+        while True:
+            batch: list[Request] = []
+            with trio.move_on_after(0 if self.closing else self._idle) as self._scope:
+                batch.append(await self._receive.receive())
+            if not batch and not self.closing and (self.sessions or self.users):
+                continue
+            # What waits is taken together, so that deliveries share one hop to the disk.
+            while len(batch) < _BATCH:
+                try:
+                    batch.append(self._receive.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            if not batch:
+                break
+            await self._handle(batch)
+        self.closing = True
+        await self._shut()
+
+    async def _handle(self, batch: list[Request]) -> None:
+        deliveries: list[Request] = []
+        size = 0
+        for request in batch:
+            if request.delivery is not None:
+                deliveries.append(request)
+                size += request.delivery.size if isinstance(request.delivery.content, bytes) else 0
+                if size < _BATCH_BYTES:
+                    continue
+            if deliveries:
+                await self._deliver(deliveries)
+                deliveries, size = [], 0
+            if request.work is not None:
+                await self._work(request)
+        if deliveries:
+            await self._deliver(deliveries)
+
+    async def _work(self, request: Request) -> None:
+        assert request.work is not None
+        try:
+            request.result = await request.work()
+        except Exception as error:
+            self._failed(error)
+            request.error = error
+            if isinstance(error, (SyncFailed, JournalFailed)):
+                raise
+        finally:
+            request.done.set()
+
+    async def _deliver(self, requests: list[Request]) -> None:
+        try:
+            deliveries = [request.delivery for request in requests if request.delivery is not None]
+            results = await deliver(self.state, deliveries, self._twins)
+            for request, result in zip(requests, results, strict=True):
+                if isinstance(result, Exception):
+                    request.error = result
+                else:
+                    request.result = result
+            self.state.echo = True
+        except Exception as error:
+            self._failed(error)
+            for request in requests:
+                request.error = error
+            if isinstance(error, (SyncFailed, JournalFailed)):
+                raise
+        finally:
+            for request in requests:
+                request.done.set()
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, (OSError, JournalError, SyncFailed)):
+            self.state.log.failure("%s: %s", self.account.full_name, error)
+        elif not isinstance(error, AccountError):
+            self.state.log.crash("%s: a request failed", self.account.full_name)
+
+    async def _shut(self) -> None:
+        try:
+            await self.state.close()
+        except (OSError, AccountError) as error:
+            self.state.log.failure("%s cannot be closed well: %s", self.account.full_name, error)
+
+    def _refuse_rest(self) -> None:
+        while True:
+            try:
+                request = self._receive.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+            request.error = AccountError("CLOSED", "The account is closed")
+            request.done.set()

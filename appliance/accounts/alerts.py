@@ -1,0 +1,76 @@
+"""Alerts of the server, of a domain and of an account, shown once to each user (manual, chapter 12); and what `info` tells.
+
+An alert's key is the time of its posting, `yyyymmddhhmmss`. Server and domain alerts stay until an administrator removes them,
+and `account.info` keeps which of them the user has seen; an account's own alert is gone once it was shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from appliance.accounts.session import Session
+from appliance.accounts.state import State
+from appliance.formats.data import Value
+from appliance.objects.domain import Account
+
+__all__ = ["ALERTS", "CONFIRMED", "AlertSource", "confirm_alerts", "info", "set_own", "set_value"]
+
+ALERTS: Final = "Alerts"
+CONFIRMED: Final = "ConfirmedAlerts"
+MAX_ALERTS: Final = 100
+
+
+class AlertSource(Protocol):
+    """Who knows the alerts of the server and of the domains."""
+
+    def standing(self, account: Account) -> Mapping[str, str]:
+        """Key to text, of server and domain together."""
+        ...
+
+
+def own_alerts(state: State) -> dict[str, str]:
+    """The account's own."""
+    found = state.info.values.get(ALERTS)
+    if not isinstance(found, dict):
+        return {}
+    return {key: text for key, text in found.items() if isinstance(text, str)}
+
+
+async def confirm_alerts(state: State, session: Session, source: AlertSource, confirm: bool) -> list[str]:
+    values = state.info.values
+    seen = values.get(CONFIRMED)
+    known = {key for key in seen if isinstance(key, str)} if isinstance(seen, list) else set()
+    standing = source.standing(state.account)
+    own = own_alerts(state)
+    fresh = {key: text for key, text in standing.items() if key not in known}
+    texts = [text for _, text in sorted((*fresh.items(), *own.items()))]
+    if confirm and texts:
+        confirmed: list[Value] = [*sorted(key for key in standing)]
+        values[CONFIRMED] = confirmed
+        values.pop(ALERTS, None)
+        await state.save_info()
+    return texts
+
+
+async def set_own(state: State, alerts: Mapping[str, str]) -> None:
+    """Put these in place of the account's own alerts."""
+    values: dict[str, Value] = dict(sorted(alerts.items())[-MAX_ALERTS:])
+    if values:
+        state.info.values[ALERTS] = values
+    else:
+        state.info.values.pop(ALERTS, None)
+    await state.save_info()
+
+
+async def set_value(state: State, key: str, value: Value) -> None:
+    """A `#` element of account.info; written at the next good moment."""
+    state.info.values["#" + key] = value
+    state.info_stale = True
+
+
+async def info(state: State, session: Session) -> dict[str, Any]:
+    answer: dict[str, Any] = {key: value for key, value in state.info.values.items() if key.startswith("#")}
+    answer["used"] = state.used
+    answer["limit"] = state.limit
+    return answer

@@ -1,0 +1,282 @@
+"""Requests that change messages: flags, expunge, copy and move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from zlib import crc32
+
+import trio
+
+from appliance.accounts.box import Box
+from appliance.accounts.client import AccountError, pack, unpack
+from appliance.accounts.frames import Placed
+from appliance.accounts.reading import FlagTuple, row_of, words
+from appliance.accounts.session import Session
+from appliance.accounts.state import State
+from appliance.accounts.writing import check_quota, keyword_bits, settle
+from appliance.formats.wire import wire_size
+from appliance.kernel.files import Files
+from appliance.mailstore.flags import DELETED, EXPUNGED, INTERNAL, NO_EOL, SETTABLE
+from appliance.mailstore.mdir import MdirStore
+from appliance.mailstore.store import Changed, Found, Record, Store
+from appliance.mailstore.table import Row
+
+__all__ = ["copy", "expunge", "remove", "remove_messages", "store"]
+
+_MAX_STORE = 2000
+_SLICE_BYTES = 4 << 20
+_SLICE = 64
+_PACE = 500
+
+
+async def store(
+    state: State,
+    session: Session,
+    number: int,
+    packed: bytes,
+    mode: str,
+    flags: int,
+    keywords: Sequence[str],
+    unchanged_since: int,
+) -> list[FlagTuple]:
+    view = session.view(number)
+    if not view.write:
+        raise AccountError("NOPERM", "The mailbox is open for reading only")
+    uids = unpack(packed)
+    if len(uids) > _MAX_STORE or mode not in ("+", "-", "="):
+        raise AccountError("LIMIT", "Too many messages in one request")
+    box = view.box
+    flags &= SETTABLE
+    bits = await keyword_bits(state, box, keywords, make=mode != "-")
+    await state.ensure(box, modseqs=1)
+    table = box.table
+    changes: list[tuple[int, int, int]] = []
+    same: list[int] = []
+    for at in table.indices(uids):
+        old, old_bits = table.flags[at], table.keywords[at]
+        if 0 <= unchanged_since < table.modseqs[at]:
+            continue
+        if mode == "+":
+            new, new_bits = old | flags, old_bits | bits
+        elif mode == "-":
+            new, new_bits = old & ~flags, old_bits & ~bits
+        else:
+            new, new_bits = old & INTERNAL | flags, bits
+        same.append(at)
+        if new != old or new_bits != old_bits:
+            changes.append((at, new, new_bits))
+    if changes:
+        pairs = []
+        for at, new, new_bits in changes:
+            found = table.found(at)
+            if found.uid not in box.foreign:
+                pairs.append((found, found._replace(flags=new, keywords=new_bits)))
+        modseq = box.next_modseq()
+        # Readers of an .mdir look for the new names from here on, and try again where they are too early.
+        for at, new, new_bits in changes:
+            box.flagged(at, new, new_bits, modseq)
+        try:
+            await state.shared.disk.run(_set_flags, box.store, pairs)
+        except FileNotFoundError:
+            raise AccountError("TEMPORARY", "The mailbox is being changed by another program") from None
+        box.dirty = True
+        state.info_stale = True
+        state.publish(box)
+    rows = [row_of(view, at) for at in same]
+    if len(rows) > _PACE:
+        await trio.lowlevel.checkpoint()
+    return rows
+
+
+def _set_flags(files: Files, store: Store, pairs: list[tuple[Found, Found]]) -> None:
+    store.set_flags(files, pairs)
+
+
+async def expunge(state: State, session: Session, number: int, packed: bytes | None) -> bytes:
+    view = session.view(number)
+    if not view.write:
+        raise AccountError("NOPERM", "The mailbox is open for reading only")
+    table = view.box.table
+    if packed is None:
+        if not view.box.info.deleted:
+            return b""
+        indices = [at for at, flags in enumerate(table.flags) if flags & DELETED]
+    else:
+        indices = [at for at in table.indices(sorted(set(unpack(packed)))) if table.flags[at] & DELETED]
+    return await remove_messages(state, view.box, indices)
+
+
+async def remove(state: State, session: Session, number: int, packed: bytes) -> bytes:
+    view = session.view(number)
+    if not view.write:
+        raise AccountError("NOPERM", "The mailbox is open for reading only")
+    indices = view.box.table.indices(sorted(set(unpack(packed))))
+    return await remove_messages(state, view.box, indices)
+
+
+async def remove_messages(state: State, box: Box, indices: list[int]) -> bytes:
+    """Take messages out of a mailbox, durably; their UIDs packed."""
+    if not indices:
+        return b""
+    founds = box.founds(indices)
+    await state.ensure(box, modseqs=1)
+    if isinstance(box.store, MdirStore):
+        await state.barrier()
+        await state.shared.disk.run(_unlink, box.store, founds)
+        dead = 0
+    else:
+        ours = [
+            (found, found._replace(flags=found.flags | EXPUNGED)) for found in founds if found.uid not in box.foreign
+        ]
+        await state.shared.disk.run(_set_flags, box.store, ours)
+        if len(ours) < len(founds):
+            await _mark_foreign(state, box, [found for found in founds if found.uid in box.foreign])
+        dead = sum(found.length for found in founds)
+    box.dirty = True
+    await state.sync([box])
+    box.info.dead += dead
+    state.used -= box.removed(indices, box.next_modseq())
+    state.info_stale = True
+    state.publish(box)
+    await state.maybe_compact(box)
+    return pack(found.uid for found in founds)
+
+
+async def _mark_foreign(state: State, box: Box, founds: list[Found]) -> None:
+    """Other programs' messages have no place for a mark: the file is written without them."""
+    await state.barrier()
+    await box.unread()
+    await state.rewrite(box, {found.place for found in founds})
+    box.foreign -= {found.uid for found in founds}
+
+
+def _unlink(files: Files, store: MdirStore, founds: list[Found]) -> None:
+    store.remove(files, founds)
+
+
+async def copy(
+    state: State, session: Session, number: int, packed: bytes, target: str, move: bool
+) -> tuple[int, bytes, bytes]:
+    view = session.view(number)
+    source = view.box
+    box = state.find(target)
+    if move and not view.write:
+        raise AccountError("NOPERM", "The mailbox is open for reading only")
+    if move and box is source:
+        move = False
+    if not box.stamped:
+        await state.read(box)
+    indices = source.table.indices(sorted(set(unpack(packed))))
+    if not indices:
+        return box.info.validity, b"", b""
+    if not move:
+        check_quota(state, sum(source.table.wires[at] for at in indices))
+    names = words(source, _all(source.table.keywords[at] for at in indices))
+    bits = {name: await keyword_bits(state, box, [name]) for name in names}
+    founds = source.founds(indices)
+    for attempt in range(3):
+        await state.ensure(box, uids=len(founds), modseqs=len(founds), write=True)
+        records = [
+            Record(
+                uid,
+                found.flags & SETTABLE,
+                sum(bits[name] for name in words(source, found.keywords)),
+                found.date,
+                b"",
+                (),
+            )
+            for uid, found in enumerate(founds, box.uidnext)
+        ]
+        try:
+            made, size = await state.shared.disk.run(_copy, source.store, founds, box.store, box.size, records)
+            break
+        except Changed:
+            if attempt == 2:
+                raise AccountError("TEMPORARY", "The mailbox is being changed by another program") from None
+            await state.reread(box)
+    placed: list[Placed] = []
+    is_mdir = isinstance(box.store, MdirStore)
+    start = box.size
+    for record, (found, wire, crc) in zip(records, made, strict=True):
+        row = Row(
+            record.uid, found.place, found.length, wire, record.date, found.flags, record.keywords, box.next_modseq()
+        )
+        box.added(row)
+        state.used += wire
+        placed.append(
+            Placed(
+                box.name,
+                box.info.id,
+                record.uid,
+                found.flags,
+                record.keywords,
+                record.date,
+                b"",
+                b"",
+                record.uid if is_mdir else start,
+                found.length,
+                crc,
+            )
+        )
+        start = found.place + found.length + (2 if found.flags & NO_EOL else 1)
+    state.wrote(box, max(0, size - box.size))
+    if not is_mdir:
+        box.size = size
+    await settle(state, box, placed)
+    state.publish(box)
+    new = pack(place.uid for place in placed)
+    old = pack(found.uid for found in founds)
+    if move:
+        await remove_messages(state, source, indices)
+    return box.info.validity, old, new
+
+
+def _all(values: Iterable[int]) -> int:
+    bits = 0
+    for value in values:
+        bits |= value
+    return bits
+
+
+def _copy(
+    files: Files, source: Store, founds: list[Found], target: Store, size: int, records: list[Record]
+) -> tuple[list[tuple[Found, int, int]], int]:
+    """All or nothing, a slice in memory at a time. The messages as stored, with wire size and CRC."""
+    made: list[tuple[Found, int, int]] = []
+    start = size
+    at = 0
+    try:
+        while at < len(founds):
+            stop, total = at, 0
+            while (
+                stop < len(founds) and stop - at < _SLICE and (stop == at or total + founds[stop].length < _SLICE_BYTES)
+            ):
+                total += founds[stop].length
+                stop += 1
+            slice_records: list[Record] = []
+            sizes: list[tuple[int, int]] = []
+            for record, content in zip(records[at:stop], source.read(files, founds[at:stop]), strict=True):
+                stored, internal = target.prepare(content)
+                slice_records.append(record._replace(flags=record.flags | internal, content=(stored,)))
+                sizes.append((wire_size(content), crc32(stored)))
+            places: list[int] = []
+            if isinstance(source, MdirStore) and isinstance(target, MdirStore):
+                for record, found in zip(slice_records, founds[at:stop], strict=True):
+                    lines = record.content[0].count(b"\n")
+                    message = Found(record.uid, lines, 0, record.flags, record.keywords, record.date)
+                    target.link(files, source.file_of(found), message)
+                    target.fresh[record.uid] = target.file_of(message)
+                    places.append(lines)
+            else:
+                places, size = target.append(files, size, slice_records)
+            for record, place, (wire, crc) in zip(slice_records, places, sizes, strict=True):
+                length = len(record.content[0])
+                flags = record.flags
+                if not isinstance(target, MdirStore) and not record.content[0].endswith(b"\n"):
+                    flags |= NO_EOL
+                made.append((Found(record.uid, place, length, flags, record.keywords, record.date), wire, crc))
+            at = stop
+    except (OSError, Changed):
+        target.take_back(files, start, [found for found, _, _ in made])
+        raise
+    return made, size

@@ -1,0 +1,297 @@
+"""The gate: the one way into accounts.
+
+`Accounts` keeps a task for each account that somebody uses (identity is the `Account` object, never its name), starts it on
+demand and lets it close when it has been idle. Two things go through it: sessions, whose requests are data, and deliveries.
+It also keeps time for all of them: every two seconds, or after 16 MiB, what was written is synced and K frames are made.
+
+With `loopback` each request and answer is serialised both ways, so that nothing but data can pass; tests run so.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Final, TypeVar, cast
+
+import trio
+
+from appliance.accounts.account_task import IDLE, AccountTask, translated
+from appliance.accounts.alerts import AlertSource
+from appliance.accounts.client import AccountError, AccountSession
+from appliance.accounts.delivery import Delivery, DeliveryResult, Twins
+from appliance.accounts.recovery import Redo, Replay
+from appliance.accounts.session import Session
+from appliance.accounts.state import Shared, State
+from appliance.kernel.clock import Clock
+from appliance.kernel.disk import Disk
+from appliance.kernel.journal import Frame, Journal, Position
+from appliance.kernel.log import Logger
+from appliance.kernel.notices import Notices
+from appliance.kernel.tasks import TaskStatus
+from appliance.mailstore.index import IndexPool
+from appliance.objects.domain import Account
+from appliance.objects.lifecycle import Change
+
+__all__ = ["Accounts"]
+
+_T = TypeVar("_T")
+
+CHECKPOINT: Final = 2.0
+"""Seconds between two checkpoints."""
+DIRTY: Final = 16 << 20
+"""Bytes written after which a checkpoint does not wait for its time."""
+_CLOSE: Final = 10.0
+
+
+class _NoAlerts:
+    def standing(self, account: Account) -> dict[str, str]:
+        return {}
+
+
+class _Local:
+    """Carries the requests of one session to the account's task."""
+
+    def __init__(self, task: AccountTask, session: Session, loopback: bool) -> None:
+        self._task = task
+        self._session = session
+        self._loopback = loopback
+
+    async def call(self, name: str, *arguments: Any) -> Any:
+        task = self._task
+        if not self._loopback:
+            return await task.call(self._session, name, arguments)
+        name, arguments = marshal.loads(marshal.dumps((name, arguments)))  # noqa: S302 - our own bytes
+        answer = await task.call(self._session, name, arguments)
+        return marshal.loads(marshal.dumps(answer))  # noqa: S302
+
+    async def aclose(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._task.end(self._session)
+
+
+class Accounts:
+    """All open accounts. `recover` first, then `run`, then everything else."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        journal: Journal,
+        clock: Clock,
+        notices: Notices,
+        log: Logger,
+        *,
+        alerts: AlertSource | None = None,
+        loopback: bool = False,
+        idle: float = IDLE,
+    ) -> None:
+        self.shared = Shared(disk, journal, clock, notices, log, IndexPool())
+        self.shared.wrote = self._wrote
+        self.alerts: AlertSource = alerts or _NoAlerts()
+        self.loopback = loopback
+        self.idle = idle
+        self._tasks: dict[Account, AccountTask] = {}
+        self._twins = Twins()
+        self._nursery: trio.Nursery | None = None
+        self._hurry = trio.Event()
+        self._blocked: set[Account] = set()
+        self._dirty_bytes = 0
+        journal.register(self._needs, self._relocate)
+
+    # -- for everybody --------------------------------------------------------------------------------------------
+
+    async def open(self, account: Account, *, caller: object = None) -> AccountSession:
+        """A session of the account, with the owner's rights. AccountError (TEMPORARY, INUSE)."""
+        task = await self._task(account)
+        session = Session()
+        task.sessions.add(session)
+        return AccountSession(account.full_name, _Local(task, session, self.loopback))
+
+    async def deliver(self, account: Account, delivery: Delivery) -> DeliveryResult:
+        """Store a message in the account. It is in the files, and safe once the deliverer's D frame with `record` is durable.
+
+        AccountError: OVERQUOTA, NONEXISTENT (no such mailbox), BADNAME; TEMPORARY: try again later.
+        """
+        while True:
+            task = await self._task(account)
+            task.users += 1
+            try:
+                return await task.deliver(delivery)
+            except AccountError as error:
+                if error.code != "CLOSED" or account.removed or self._nursery is None:
+                    raise
+            finally:
+                task.users -= 1
+
+    async def with_state(self, account: Account, work: Callable[[State], Awaitable[_T]]) -> _T:
+        """Run `work` in the account's own task: for operations of this room. AccountError."""
+        while True:
+            task = await self._task(account)
+            task.users += 1
+            try:
+                return cast(_T, await task.ask(partial(work, task.state)))
+            except AccountError as error:
+                if error.code != "CLOSED" or account.removed or self._nursery is None:
+                    raise
+            finally:
+                task.users -= 1
+
+    def is_open(self, account: Account) -> bool:
+        return account in self._tasks
+
+    def used(self, account: Account) -> tuple[int, int | None] | None:
+        """Bytes used and the limit, without waiting; None if the account is not open now."""
+        task = self._tasks.get(account)
+        if task is None or not task.opened.is_set() or task.failure is not None:
+            return None
+        return task.state.used, task.state.limit
+
+    async def close(self, account: Account) -> None:
+        """Close the account now: its sessions find it closed, all of it is on disk."""
+        task = self._tasks.get(account)
+        if task is not None:
+            task.stop()
+            await task.closed.wait()
+
+    async def _task(self, account: Account) -> AccountTask:
+        while True:
+            if self._nursery is None or account.removed:
+                raise AccountError("CLOSED", "The account is closed")
+            if account in self._blocked:
+                raise AccountError("INUSE", "The account is being changed, try again later")
+            task = self._tasks.get(account)
+            if task is None:
+                task = AccountTask(account, State(account, self.shared), self._twins, self.alerts, self.idle)
+                self._tasks[account] = task
+                self._nursery.start_soon(self._live, task)
+            elif task.closing:
+                await task.closed.wait()
+                continue
+            if not task.opened.is_set():
+                task.users += 1
+                try:
+                    await task.opened.wait()
+                finally:
+                    task.users -= 1
+            if task.failure is not None:
+                raise translated(task.failure)
+            if not task.closing:
+                return task
+
+    async def _live(self, task: AccountTask) -> None:
+        try:
+            await task.run()
+        finally:
+            if self._tasks.get(task.account) is task:
+                del self._tasks[task.account]
+
+    # -- the component --------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """Vital: SyncFailed and JournalFailed end it, and the process has to start again. On cancellation all accounts are
+        closed, which makes them safe."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                try:
+                    task_status.started()
+                    await self._checkpoints()
+                finally:
+                    self._nursery = None
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE):
+                        await self._close_all()
+        finally:
+            self.shared.pool.close()
+
+    async def _close_all(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.stop()
+        for task in tasks:
+            await task.closed.wait()
+
+    async def _checkpoints(self) -> None:
+        while True:
+            with trio.move_on_after(CHECKPOINT):
+                await self._hurry.wait()
+            self._hurry = trio.Event()
+            await self.checkpoint()
+
+    def _wrote(self, size: int) -> None:
+        self._dirty_bytes += size
+        if self._dirty_bytes > DIRTY:
+            self.make_safe()
+
+    def make_safe(self) -> None:
+        """A checkpoint soon."""
+        self._hurry.set()
+
+    async def checkpoint(self) -> None:
+        """What all accounts have written is synced, and K frames are on their way."""
+        self._dirty_bytes = 0
+        async with trio.open_nursery() as nursery:
+            for task in list(self._tasks.values()):
+                if task.opened.is_set() and not task.closing and task.state.unsafe:
+                    nursery.start_soon(self._checkpoint, task)
+        for task in list(self._tasks.values()):
+            task.state.announce()
+
+    async def _checkpoint(self, task: AccountTask) -> None:
+        try:
+            await task.ask(task.state.checkpoint)
+        except AccountError:
+            pass  # closed meanwhile, which is as good; a failed sync ends its task and all
+
+    def _needs(self) -> Position | None:
+        return min((at for task in self._tasks.values() if (at := task.state.needs()) is not None), default=None)
+
+    async def _relocate(self, before: Position) -> None:
+        await self.checkpoint()
+
+    # -- start ----------------------------------------------------------------------------------------------------
+
+    def replay(self, find: Callable[[str], Account | None]) -> Replay:
+        """What a start feeds with the journal's frames (`take`) and then asks to make the accounts whole (`finish`)."""
+        return Replay(self.shared, find)
+
+    async def recover(
+        self,
+        frames: Iterable[tuple[Position, Frame]],
+        find: Callable[[str], Account | None],
+        stored: AsyncIterator[Redo] | None = None,
+    ) -> list[str]:
+        """`replay` at once: the names of the accounts that were made whole."""
+        replay = self.replay(find)
+        for position, frame in frames:
+            replay.take(position, frame)
+        return await replay.finish(stored)
+
+    # -- names and files change: the room's part in it ------------------------------------------------------------
+
+    async def check(self, change: Change) -> None:
+        """An account is closed before its files move; while that lasts nobody opens it."""
+
+    async def do(self, change: Change) -> None:
+        if change.kind == "create":
+            return
+        accounts = [change.account] if change.account is not None else list(change.domain.accounts())
+        self._blocked.update(accounts)
+        try:
+            for account in accounts:
+                await self.close(account)
+        except BaseException:
+            self._blocked.difference_update(accounts)
+            raise
+        if self._nursery is not None:
+            self._nursery.start_soon(self._unblock, accounts)
+        else:
+            self._blocked.difference_update(accounts)
+
+    async def _unblock(self, accounts: list[Account]) -> None:
+        # What follows (renaming or removing the files) comes at once and is short; nobody tells when it is done.
+        await trio.sleep(1.0)
+        self._blocked.difference_update(accounts)
+
+    async def undo(self, change: Change) -> None:
+        accounts = [change.account] if change.account is not None else list(change.domain.accounts())
+        self._blocked.difference_update(accounts)

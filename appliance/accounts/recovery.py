@@ -1,0 +1,233 @@
+"""After a crash: each account back to what was promised, before anybody may open it (DURABILITY: the start).
+
+For every mailbox that was about to be written since its account was last safe:
+
+- the marks of the W frames count, so no number is given out twice;
+- an .mbox is checked from the length in its first W on, message by message, against what deliverers and clients recorded; it is
+  cut at the first one that is not there as recorded, never before that length;
+- what was cut of deliveries is stored again, in order, under its old UID, with the content that the spool still has. What a
+  client wrote was synced before it was answered, so nothing of it can be missing;
+- whole messages that no record speaks of were never answered for: they go (a delivery of them comes again);
+- of an .mdir, files that are not as recorded are removed, missing ones are written again.
+
+Then the mailboxes are synced, `account.info` written, and K frames stand in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from appliance.accounts.box import Box
+from appliance.accounts.frames import Placed, Safe, Writing, decode, unpack_record
+from appliance.accounts.state import Shared, State
+from appliance.kernel.files import Files
+from appliance.kernel.journal import Frame, Position
+from appliance.mailstore.flags import INTERNAL
+from appliance.mailstore.mbox import MboxStore
+from appliance.mailstore.mdir import MdirStore
+from appliance.mailstore.store import Found, Record
+from appliance.objects.domain import Account
+
+__all__ = ["Redo", "Replay"]
+
+Content = Callable[[], Awaitable[bytes | None]]
+
+
+@dataclass(slots=True)
+class Redo:
+    """A deliverer's record of a store. `content` gives the message's store form, None if nobody has it any more."""
+
+    position: Position
+    account: str
+    record: bytes
+    content: Content
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    number: int
+    length: int = -1
+    uid_mark: int = 0
+    modseq_mark: int = 0
+    placed: list[tuple[Placed, Content | None]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Account:
+    since: Position = 0
+    touched: bool = False
+    mailboxes: dict[str, _Mailbox] = field(default_factory=dict)
+
+
+class Replay:
+    """Takes the frames of the journal in their order, then makes the accounts whole."""
+
+    def __init__(self, shared: Shared, find: Callable[[str], Account | None]) -> None:
+        self._shared = shared
+        self._find = find
+        self._accounts: dict[str, _Account] = {}
+
+    def take(self, position: Position, frame: Frame) -> None:
+        """Look at a frame; those of other rooms are passed over."""
+        known = decode(frame)
+        if known is None:
+            return
+        account = self._accounts.setdefault(known.account, _Account())
+        if isinstance(known, Safe):
+            account.mailboxes.clear()
+            account.since = position
+            account.touched = False
+            return
+        assert isinstance(known, Writing)
+        account.touched = True
+        mailbox = account.mailboxes.setdefault(known.mailbox, _Mailbox(known.number))
+        if mailbox.number != known.number:  # deleted and made again under the same name
+            mailbox = account.mailboxes[known.mailbox] = _Mailbox(known.number)
+        if mailbox.length < 0:
+            mailbox.length = known.length
+        mailbox.uid_mark = max(mailbox.uid_mark, known.uid_mark)
+        mailbox.modseq_mark = max(mailbox.modseq_mark, known.modseq_mark)
+        mailbox.placed.extend((place, None) for place in known.placed)
+
+    async def finish(self, stored: AsyncIterator[Redo] | None = None) -> list[str]:
+        """Make all accounts whole; the names of those that were touched. OSError: the server cannot start."""
+        if stored is not None:
+            async for redo in stored:
+                account = self._accounts.get(redo.account)
+                if account is None or redo.position < account.since:
+                    continue
+                for place in unpack_record(redo.record):
+                    mailbox = account.mailboxes.get(place.mailbox)
+                    if mailbox is not None and mailbox.number == place.number:
+                        mailbox.placed.append((place, redo.content))
+        names = [name for name, account in self._accounts.items() if account.touched]
+        for name in names:
+            found = self._find(name)
+            if found is None:
+                self._shared.log.problem("%s is in the journal, but there is no such account", name)
+                continue
+            await self._account(found, self._accounts[name])
+        self._accounts.clear()
+        return names
+
+    async def _account(self, account: Account, replay: _Account) -> None:
+        state = State(account, self._shared)
+        await state.peek()
+        for name, mailbox in replay.mailboxes.items():
+            box = state.boxes.get(name)
+            if box is None or (box.info.id != mailbox.number and not state.rebuilt):
+                continue
+            box.info.uid_mark = max(box.info.uid_mark, mailbox.uid_mark)
+            box.info.modseq_mark = max(box.info.modseq_mark, mailbox.modseq_mark)
+            box.info.file_size = -1
+            if mailbox.length >= 0:
+                if isinstance(box.store, MdirStore):
+                    await self._mdir(box, box.store, mailbox)
+                else:
+                    await self._mbox(box, box.store, mailbox)
+            box.dirty = True
+        state.info_behind = True
+        state.echo = True
+        await state.barrier()
+        self._shared.log.low("%s: checked after a restart", account.full_name)
+
+    async def _mbox(self, box: Box, store: MboxStore, mailbox: _Mailbox) -> None:
+        disk, start = self._shared.disk, mailbox.length
+        placed = sorted(mailbox.placed, key=lambda entry: entry[0].start)
+        placed = [entry for entry in placed if entry[0].start >= start]
+        expected = [(place.start, place.uid, place.length, place.crc) for place, _ in placed]
+        synced = [number for number, (_, content) in enumerate(placed) if content is None]
+        good, end, strays = await disk.run(_check_mbox, store, start, expected, synced)
+        if strays:
+            self._shared.log.problem("%s: %d messages without a record are removed", box.name, strays)
+        await disk.run(_cut, store, end)
+        size = end
+        for place, content in placed[good:]:
+            record = await self._record(store, place, content)
+            if record is not None:
+                _, size = await disk.run(_append, store, size, record)
+
+    async def _mdir(self, box: Box, store: MdirStore, mailbox: _Mailbox) -> None:
+        disk = self._shared.disk
+        expected = {place.uid: (place.length, place.crc) for place, _ in mailbox.placed}
+        good = await disk.run(_check_mdir, store, mailbox.length, expected)
+        for place, content in mailbox.placed:
+            if place.uid >= mailbox.length and place.uid not in good:
+                record = await self._record(store, place, content)
+                if record is not None:
+                    await disk.run(_append, store, 0, record)
+
+    async def _record(self, store: MboxStore | MdirStore, place: Placed, content: Content | None) -> Record | None:
+        data = None if content is None else await content()
+        if data is None:
+            if content is not None:
+                self._shared.log.failure(
+                    "message %d of %s cannot be stored again: it is lost", place.uid, place.mailbox
+                )
+            return None
+        added, one = store.prepare(place.added)
+        main, two = store.prepare(data)
+        flags = place.flags & ~INTERNAL | one | two
+        record = Record(place.uid, flags, place.keywords, place.date, place.return_path, (added, main))
+        if crc32(main, crc32(added)) != place.crc:
+            self._shared.log.failure("message %d of %s is not what it was", place.uid, place.mailbox)
+        return record._replace(content=(main,)) if not added else record
+
+
+def _append(files: Files, store: MboxStore | MdirStore, size: int, record: Record) -> tuple[list[int], int]:
+    return store.append(files, size, [record])
+
+
+def _cut(files: Files, store: MboxStore, size: int) -> None:
+    if files.stat(store.path).size > size:
+        files.truncate(store.path, size)
+
+
+def _check_mbox(
+    files: Files,
+    store: MboxStore,
+    start: int,
+    expected: Sequence[tuple[int, int, int, int]],
+    synced: Sequence[int],
+) -> tuple[int, int, int]:
+    """How many are there as recorded, where the file is to be cut, and how many unrecorded ones before that were marked
+    as expunged. `synced`: those whose presence proves that everything before them reached the disk."""
+    last_synced = -1
+    for number in synced:
+        begin, uid, length, crc = expected[number]
+        if store.verified(files, begin, [(uid, length, crc)])[0]:
+            last_synced = number
+    at = start
+    strays = 0
+    for number, (begin, uid, length, crc) in enumerate(expected):
+        good, end = (0, begin) if begin < at else store.verified(files, begin, [(uid, length, crc)])
+        if begin > at and good and number <= last_synced:
+            strays += store.strike(files, at, begin)
+        elif begin != at:
+            return number, at, strays
+        if not good:
+            return number, at, strays
+        at = end
+    return len(expected), at, strays
+
+
+def _check_mdir(files: Files, store: MdirStore, first: int, expected: dict[int, tuple[int, int]]) -> set[int]:
+    good: set[int] = set()
+    bad: list[Found] = []
+    for message in store.names(files):
+        if message.uid < first:
+            continue
+        wanted = expected.get(message.uid)
+        data = files.read_bytes(store.file_of(message))
+        if wanted is not None and (len(data), crc32(data)) == wanted:
+            good.add(message.uid)
+            store.fresh[message.uid] = store.file_of(message)
+        else:
+            bad.append(message)
+    store.remove(files, bad)
+    for name in files.listdir(store.path):
+        if name.startswith("new-"):
+            files.unlink(f"{store.path}/{name}")
+    return good
