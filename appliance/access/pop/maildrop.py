@@ -165,7 +165,7 @@ class Maildrop:
         if uid in self._seen or "s" not in self._opened.rights:
             return
         try:
-            await self._account.store(self._opened.view, [uid], "+", Flag.SEEN, ())
+            await self._account.store(self._opened.view, [uid], "+", int(Flag.SEEN), ())
         except AccountError:
             return
         self._seen.add(uid)
