@@ -21,7 +21,8 @@ from appliance.protocols.imap.sequence import compact
 if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
 
-INLINE: Final = 256 * 1024
+#: The gate takes 256 KiB in one request; a line end may have to be added.
+INLINE: Final = 256 * 1024 - 2
 #: Messages of one command that wait in memory until the last has come.
 _COLLECTED: Final = 1024 * 1024
 #: Seconds to take back what was begun, all of it inside the process.
@@ -147,15 +148,22 @@ async def _take(session: ImapSession, work: _Appending, message: Message) -> Non
     session.put(session.server.accept_message())
     pieces: list[bytes] = []
     left = head.size
+    tail = b""
     while left:
         event = await session.next_event()
         if not isinstance(event, Data):
             raise ChannelClosed("the connection ended within a message")
         left -= len(event.octets)
+        tail = event.octets
         if stream:
             await account.append_chunk(handle, event.octets)
         else:
             pieces.append(event.octets)
+    if not tail.endswith(b"\n"):  # a stored message ends with a line end (manual, IMAP module)
+        if stream:
+            await account.append_chunk(handle, b"\r\n")
+        else:
+            pieces.append(b"\r\n")
     if not stream:
         work.size += head.size
         work.ready.append(_Whole(flags, keywords, date, zone, b"".join(pieces)))

@@ -8,13 +8,6 @@ from appliance.access.imap.session import ImapSession
 from appliance.kernel.channel import Channel
 from appliance.protocols.imap import render
 
-TAG = "IMAP"
-#: Clear text with STARTTLS, and TLS from the start (manual, IMAP module).
-PORT = 143
-SECURE_PORT = 993
-#: The picture of the manual's form.
-CHANNELS = 100
-
 
 class ImapService:
     """`surroundings` is shared by all sessions; its settings hold `settings.SETTINGS` beside the listener's own."""

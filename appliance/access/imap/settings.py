@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from appliance.kernel.settings import Setting, Size, Time, YesNo
+from appliance.kernel.listener import listener_settings
+from appliance.kernel.settings import Group, LogLevel, Setting, Size, Time, YesNo
+
+LOG_LEVEL = Setting("LogLevel", LogLevel(), 2, "Log")
+#: 143 in clear text with STARTTLS, 993 with TLS from the start (manual, Configuring the IMAP module).
+LISTENER = listener_settings([(143, "Off"), (993, "On")], channels=100)
 
 IDLE_TIMEOUT = Setting(
     "Timeout",
@@ -26,7 +31,7 @@ MAX_APPEND = Setting(
     help="Unlimited: whatever the storage limit of the account allows.",
 )
 
-SETTINGS = (IDLE_TIMEOUT, CLEAR_LOGIN, MAX_APPEND)
+SETTINGS = Group("IMAP", "Serving IMAP Clients", (LOG_LEVEL, *LISTENER, IDLE_TIMEOUT, CLEAR_LOGIN, MAX_APPEND))
 
 #: Key and default of the server strings.
 TEXTS = {

@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING, Final
 
 from appliance.access.imap.fetching import named
-from appliance.access.imap.flagging import bits, may_expunge, may_store
+from appliance.access.imap.flagging import RECENT, bits, may_expunge, may_store
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag
@@ -120,7 +120,7 @@ async def _across(
             rows = await selected.account.fetch(selected.view_number, uids[start : start + 100], Fetch.NOTHING)
             for row in rows:
                 handle = await target.append_begin(
-                    name, row.flags & ~Flag.RECENT, row.keywords, row.date, row.zone, row.size
+                    name, row.flags & ~RECENT, row.keywords, row.date, row.zone, row.size
                 )
                 try:
                     offset = 0

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,16 +21,24 @@ from appliance.access.imap.gate import LoginRefused, Surroundings
 from appliance.access.imap.service import ImapService
 from appliance.access.imap.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountError, AccountSession, Flag, pack, unpack
+from appliance.accounts.gate import Accounts
 from appliance.formats import passwords
 from appliance.formats.bodystructure import summary
 from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.clock import TrioClock
+from appliance.kernel.disk import InLoopDisk
+from appliance.kernel.journal import Journal
 from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.notices import Notices
 from appliance.kernel.sessions import Sessions
-from appliance.kernel.settings import Group, MemoryStorage, Settings
+from appliance.kernel.settings import MemoryStorage, Settings
+from appliance.kernel.settings_files import DictionaryFile
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
+from appliance.objects import declarations
+from appliance.objects.domain import Account as RealAccount
+from appliance.objects.domains import Domains
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword, Proven
 
 RECENT = int(Flag.RECENT)
@@ -518,12 +527,12 @@ class Client:
 class Post:
     """A server with two accounts, and connections to it."""
 
-    def __init__(self) -> None:
-        self.notices = Notices()
+    def __init__(self, notices: Notices | None = None) -> None:
+        self.notices = notices or Notices()
         self.account = Account(self.notices)
         self.boss = Account(self.notices, "boss@example.com")
         self.door = Door(self.account)
-        self.settings = Settings(Group("IMAP", "IMAP", SETTINGS), MemoryStorage())
+        self.settings = Settings(SETTINGS, MemoryStorage())
         self.log = MemoryLog()
         self.strings = Strings()
         self.strings.declare_all(TEXTS)
@@ -604,3 +613,83 @@ def letter(number: int, extra: bytes = b"", body: bytes = b"") -> bytes:
 @pytest.fixture
 def post() -> Post:
     return Post()
+
+
+class RealDoor(Door):
+    """The same door, to an account of the real gate."""
+
+    def __init__(self, post: Post, accounts: Accounts, jim: RealAccount) -> None:
+        super().__init__(post.account)
+        self.accounts = accounts
+        self.jim = jim
+
+    async def _answer(self, name: str, good: bool) -> Granted:
+        return Granted(await self.accounts.open(self.jim))
+
+
+class Office(Post):
+    """A server whose accounts are the real ones, on a disk, with every request serialised."""
+
+    def __init__(self, accounts: Accounts, domains: Domains, notices: Notices) -> None:
+        super().__init__(notices)
+        self.accounts = accounts
+        self.domains = domains
+
+    @property
+    def jim(self) -> RealAccount:
+        found = self.domains.find_account("jim")
+        assert found is not None
+        return found
+
+    async def foreign(self, session: AccountSession, name: str) -> AccountSession:
+        found = self.domains.find_account(name)
+        if found is None:
+            raise AccountError("NONEXISTENT", "no such account")
+        return await self.accounts.open(found)
+
+
+@asynccontextmanager
+async def real_office(base: Path, *, loopback: bool = True) -> AsyncIterator[Office]:
+    """Start, and stop when it is left: what is on the disk then is what the next start finds."""
+    disk, clock, notices, log = InLoopDisk(), TrioClock(), Notices(), MemoryLog().source("ACCOUNT")
+    general = Settings(declarations.GENERAL, MemoryStorage({"DomainName": "example.com"}))
+    await general.load()
+
+    def storage(path: str, mode: int) -> DictionaryFile:
+        return DictionaryFile(disk, path, log, mode)
+
+    for part in ("Accounts", "Domains", "Settings", "Queue"):
+        (base / part).mkdir(exist_ok=True)
+    domains = Domains(disk, str(base), storage, general, server_key=Door.key)
+    await domains.load()
+    for name in ("jim", "boss"):
+        if domains.find_account(name) is None:
+            await domains.create_account(domains.main, name, settings={"Password": "secret"}, encode=False)
+        account = domains.find_account(name)
+        assert account is not None
+        await account.ready()
+    journal = await Journal.open(disk, str(base / "Queue"))
+    accounts = Accounts(disk, journal, clock, notices, log, loopback=loopback)
+    async with trio.open_nursery() as outer:
+        await outer.start(journal.run)
+        await accounts.recover([item async for item in journal.replay()], domains.find_account)
+        async with trio.open_nursery() as inner:
+            await inner.start(accounts.run)
+            office = Office(accounts, domains, notices)
+            office.door = RealDoor(office, accounts, office.jim)
+            object.__setattr__(office.around, "logins", office.door)
+            yield office
+            inner.cancel_scope.cancel()
+        outer.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    async with real_office(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(name="real_office")
+def office_starter() -> Callable[[Path], AbstractAsyncContextManager[Office]]:
+    """For tests that start the server more than once."""
+    return real_office

@@ -369,7 +369,7 @@ async def test_a_large_message_goes_through_in_pieces(post: Post) -> None:
         await client.line()
         await client.send(data + b"\r\n")
         assert (await client.answer(b"a"))[-1].startswith(b"OK [APPENDUID")
-    assert post.account.mailboxes["INBOX"].messages[101].data == data
+    assert post.account.mailboxes["INBOX"].messages[101].data == data + b"\r\n"
     assert post.account.calls.count("append_chunk") > 10
     post.account.broken = "append_chunk"
     async with post.logged_in() as client:
