@@ -13,6 +13,7 @@ from appliance.formats.addresses import join_address
 from appliance.formats.headers import get_all, header_end, remove_fields
 from appliance.formats.mailboxes import parse_mailboxes
 from appliance.formats.wire import ToStore
+from appliance.kernel.journal import JournalError
 from appliance.transfer.message import Envelope, Source
 from appliance.transfer.receiver import MAX_HEADER, Malformed, NoSpace, TooLarge
 
@@ -83,7 +84,7 @@ async def _tried(step: Coroutine[Any, Any, None]) -> Rejected | None:
         return error
     except (Malformed, TooLarge) as error:
         return Rejected(str(error))
-    except (NoSpace, OSError):
+    except (NoSpace, JournalError, OSError):
         return Rejected("the message cannot be stored now", temporary=True)
     return None
 

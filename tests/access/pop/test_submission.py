@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from appliance.access.pop.submission import recipients
+from appliance.kernel.clock import TrioClock
+from appliance.kernel.disk import InLoopDisk
+from appliance.kernel.journal import Journal
+from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.transfer.message import Envelope, Source
 from appliance.transfer.receiver import NoSpace, TooLarge
+from appliance.transfer.receiver import Receiver as TheReceiver
+from appliance.transfer.settings import QUEUE
+from appliance.transfer.spool import Spool
 
 if TYPE_CHECKING:
     from tests.access.pop.conftest import Client, Post
@@ -118,3 +127,30 @@ def test_recipients_of_odd_headers() -> None:
     assert recipients(b"To: \n\n", "x") == []
     assert recipients(b"to: undisclosed:;\nCc: a@b (c), <d@[1.2.3.4]>\n\n", "x") == ["a@b", "d@[1.2.3.4]"]
     assert recipients(b'To: "a b"@c\n\n', "x") == ['"a b"@c']
+
+
+@pytest.mark.feature("POP-052")
+async def test_the_message_is_in_the_queue_when_the_reply_comes(post: Post, tmp_path: Path) -> None:
+    disk, clock = InLoopDisk(), TrioClock()
+    journal = await Journal.open(disk, str(tmp_path), segment_size=1 << 20)
+    log = post.log.source("QUEUE")
+    spool = Spool(disk, journal, str(tmp_path), clock, log)
+    queue = TheReceiver(spool, Settings(QUEUE, MemoryStorage()), clock, log)
+    post.around = dataclasses.replace(post.around, receiver=queue)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(journal.run)
+        async for _ in journal.replay():
+            pass
+        async with post.client("192.0.2.9", external=True) as client:
+            await client.line()
+            await client.log_in()
+            assert (await send(client)).startswith("+OK")
+            (message,) = spool.live.values()
+        assert message.recipients[0].address == "anna@far.example"
+        assert message.sender == "jim@example.com"
+        assert message.source.trusted
+        content = await message.content()
+        assert b"Message-ID: <" in content
+        assert b"Date: " in content
+        assert b"\nBcc:" not in content
+        nursery.cancel_scope.cancel()
