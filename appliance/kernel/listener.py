@@ -442,7 +442,11 @@ def _listen(address: str, port: int) -> socket.socket:
     """A listening socket, dual-stack for "all" where the system has IPv6. Raises OSError."""
     if address == "all":
         if socket.has_dualstack_ipv6():
-            return _bind(socket.AF_INET6, ("::", port), dual=True)
+            try:
+                return _bind(socket.AF_INET6, ("::", port), dual=True)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise  # otherwise IPv6 is built in and switched off
         return _bind(socket.AF_INET, ("0.0.0.0", port), dual=False)  # noqa: S104 - what "all" means
     if ":" in address:
         return _bind(socket.AF_INET6, (address, port), dual=False)

@@ -6,6 +6,7 @@ defaults count. Keys that nobody declared are kept, because `Settings` hands bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -14,8 +15,9 @@ from appliance.formats.data import DataError, Value, parse, render_file
 from appliance.kernel.disk import Disk
 from appliance.kernel.files import FILE_MODE
 from appliance.kernel.log import Logger
+from appliance.kernel.settings import Settings
 
-__all__ = ["DictionaryFile", "SharedDictionary"]
+__all__ = ["DictionaryFile", "SharedDictionary", "record_changes"]
 
 MAX_FILE: Final = 64 << 20
 """Most bytes of a settings file; a larger one counts as damaged."""
@@ -84,6 +86,15 @@ class DictionaryFile:
         else:
             self._log.failure("settings file %s is damaged (%s): kept as %s, defaults count", self.path, reason, aside)
         return {}
+
+
+def record_changes(settings: Settings, log: Logger) -> Callable[[], None]:
+    """Write a record for each change of these settings: which keys, never the values. The answer ends it."""
+
+    def write(changed: frozenset[str]) -> None:
+        log.major("settings of %s are changed: %s", settings.group.name, ", ".join(sorted(changed)))
+
+    return settings.watch(write)
 
 
 class SharedDictionary:

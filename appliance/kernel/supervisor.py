@@ -149,7 +149,8 @@ class Supervisor:
             self.stopping.set()
 
     async def start(self, name: str, run: Run, *, vital: bool = False) -> None:
-        """Start a component; returns when it is ready. The first start of any component raises what it raises."""
+        """Start a component; returns when it is ready. A vital one that fails now raises what it raised; another one is
+        tried again later, and the server comes up without it."""
         assert self._nursery is not None
         component = _Running(name, run, vital, trio.CancelScope(), trio.Event())
         self._components.append(component)
@@ -169,8 +170,9 @@ class Supervisor:
                             ready.report()
                         return  # it has ended by itself
                     except Exception as error:
-                        if not ready.reported:
+                        if not ready.reported and (component.vital or not self.settings[CRASH_RECOVERY]):
                             raise
+                        ready.report()
                         if self.stopping.is_set() or not self._survives(component, error):
                             return
                     if trio.current_time() - began > _HEALTHY:

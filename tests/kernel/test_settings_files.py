@@ -10,7 +10,7 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.files import SECRET_MODE
 from appliance.kernel.log import MemoryLog
 from appliance.kernel.settings import Group, Number, Setting, Settings, Text
-from appliance.kernel.settings_files import DictionaryFile, SharedDictionary
+from appliance.kernel.settings_files import DictionaryFile, SharedDictionary, record_changes
 
 CHANNELS = Setting("Channels", Number(0, 1000), 100)
 PROMPT = Setting("Prompt", Text(), "ready")
@@ -65,6 +65,18 @@ async def test_parts_of_a_file_do_not_disturb_each_other(tmp_path: Path) -> None
         nursery.start_soon(first.save, {"x": "1"})
         nursery.start_soon(second.save, {"y": "2"})
     assert await shared.load() == {"Other": "kept", "A": {"x": "1"}, "B": {"y": "2"}}
+
+
+@pytest.mark.feature("LOG-015")
+async def test_changes_are_recorded_without_their_values(tmp_path: Path) -> None:
+    storage, log = file(tmp_path)
+    settings = Settings(POP, storage)
+    end = record_changes(settings, log.source("SYSTEM"))
+    await settings.update({"Channels": "7", "Prompt": "a secret"})
+    await settings.update({"Channels": "7"})
+    end()
+    await settings.update({"Channels": "8"})
+    assert log.text() == "2 SYSTEM settings of POP are changed: Channels, Prompt"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are Unix")

@@ -102,6 +102,28 @@ async def test_a_start_that_fails_stops_what_has_started(autojump_clock: trio.te
         await boss.run(start)
 
 
+async def test_the_server_comes_up_without_a_broken_component(autojump_clock: trio.testing.MockClock) -> None:
+    boss, log = supervisor()
+    tries: list[float] = []
+
+    async def broken_at_first(*, task_status: TaskStatus) -> None:
+        tries.append(trio.current_time())
+        if len(tries) < 3:
+            raise OSError("not yet")
+        await serve_for_ever(task_status=task_status)
+
+    async def start() -> None:
+        await boss.start("SNMP", broken_at_first)
+        await boss.start("POP", serve_for_ever)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(boss.run, start)
+        assert trio.current_time() == 0
+        await trio.sleep(10)
+        boss.stop()
+    assert tries == [0, 1, 3] and "OSError: not yet" in log.text()
+
+
 def open_session(boss: Supervisor, serve: Callable[[Channel], object]) -> tuple[Channel, Channel]:
     near, far = channel_pair()
     far.session = boss.sessions.open("POP", "192.0.2.1", 0)
