@@ -58,6 +58,7 @@ class Registry:
         self.declare("WRITELOG level# text", right=Right.MONITOR)
         self.declare("SETMODULE name value*", right=Right.SETTINGS)
         self.declare("POSTALERT [domainName] ALERT alert", right=None)
+        self.declare("POSTDOMAINALERT [domainName ALERT] newAlert", right=None)
         self.declare("LIST listName op=FEED [mode=silently|confirm] address", right=None)
         assert many.find("cracnt") is not None
 
@@ -163,6 +164,9 @@ async def test_optional_parts_are_told_apart_by_keyword_and_type(registry: Regis
     assert await registry.said("PostAlert ALERT x") == {"alert": "x"}
     assert await registry.said("PostAlert c1 alert x") == {"domain_name": "c1", "alert": "x"}
     assert await registry.said('PostAlert "alert" ALERT alert') == {"domain_name": "alert", "alert": "alert"}
+    assert await registry.said('PostDomainAlert "we move"') == {"new_alert": "we move"}
+    got = await registry.said("PostDomainAlert c1 alert x")
+    assert (got["domain_name"], got["new_alert"]) == ("c1", "x")
     assert (await registry.said("RenameAccount a@b into c"))["new_name"] == "c"
     assert await registry.said('WriteLog 5 "hello there"') == {"level": 5, "text": "hello there"}
     for value in ("x", "(x)", "{x=y;}"):
