@@ -184,6 +184,7 @@ async def fetch(
                 if attempt == _TRIES - 1:
                     raise AccountError("TEMPORARY", "The mailbox is being changed") from None
     rows: list[tuple[object, ...]] = []
+    envelopes, structures, bodies = what & Fetch.ENVELOPE, what & Fetch.BODYSTRUCTURE, what & Fetch.BODY
     table = box.table
     for (found, wire), (texts, content) in zip(founds, got, strict=True):
         at = table.index(found.uid)
@@ -192,9 +193,9 @@ async def fetch(
         uid, bits, names, modseq = row_of(view, at)
         envelope = structure = body = None
         if texts is not None:
-            envelope = texts.envelope if what & Fetch.ENVELOPE else None
-            structure = texts.structure if what & Fetch.BODYSTRUCTURE else None
-            body = texts.body if what & Fetch.BODY else None
+            envelope = texts.envelope if envelopes else None
+            structure = texts.structure if structures else None
+            body = texts.body if bodies else None
         rows.append((uid, bits, names, modseq, wire, found.date, 0, envelope, structure, body, content))
     return rows
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -15,9 +17,10 @@ from appliance.accounts.recovery import Redo
 from appliance.formats.data import Value, parse, render_file
 from appliance.kernel.clock import SystemClock
 from appliance.kernel.disk import Disk, InLoopDisk
-from appliance.kernel.journal import Journal
+from appliance.kernel.journal import Frame, FrameType, Journal, Ticket
 from appliance.kernel.log import MemoryLog
 from appliance.kernel.notices import Notices
+from appliance.kernel.packing import pack, unpack
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.objects import declarations as d
 from appliance.objects.domain import MULTI, Account
@@ -80,16 +83,27 @@ class Server:
 
     async def deliver(self, account: Account, content: bytes, *stores: Store, date: int = 1_700_000_000) -> int:
         """As a delivery module does it; the UID of the first copy."""
+        return (await self.deliver_recorded(account, content, *stores, date=date))[0]
+
+    async def deliver_recorded(
+        self, account: Account, content: bytes, *stores: Store, date: int = 1_700_000_000
+    ) -> tuple[int, Ticket]:
+        """The same, with the ticket of the D frame."""
         self.number += 1
         self.messages[self.number] = content
         delivery = Delivery(self.number, content, len(content), b"bob@example.com", date, stores or (Store(),))
         result = await self.accounts.deliver(account, delivery)
-        return result.uids[0]
+        payload = pack([1, self.number, account.full_name, result.record])
+        return result.uids[0], self.journal.append(Frame(FrameType.DELIVERED, payload))
 
     def place(self, name: str = "alice") -> Path:
         account = self.domains.main.account(name)
         assert account is not None
         return Path(account.directory)
+
+
+async def _content(messages: dict[int, bytes], number: int) -> bytes | None:
+    return messages.get(number)
 
 
 Start = Callable[..., AbstractAsyncContextManager[Server]]
@@ -101,7 +115,7 @@ async def server(
     *,
     disk: Disk | None = None,
     loopback: bool = True,
-    redo: list[Redo] | None = None,
+    messages: dict[int, bytes] | None = None,
     idle: float = 60,
     later: float = 0,
 ) -> AsyncIterator[Server]:
@@ -121,8 +135,10 @@ async def server(
         frames = [entry async for entry in journal.replay()]
 
         async def stored() -> AsyncIterator[Redo]:
-            for item in redo or []:
-                yield item
+            for position, frame in frames:
+                if frame.type == FrameType.DELIVERED:
+                    fields: Any = unpack(frame.payload)
+                    yield Redo(position, fields[2], fields[3], partial(_content, messages or {}, fields[1]))
 
         await accounts.recover(frames, domains.find_account, stored())
         async with trio.open_nursery() as inner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from appliance.accounts.client import AccountError, Fetch, Flag, unpack
 from appliance.accounts.delivery import Store
@@ -189,7 +190,7 @@ async def test_the_storage_limit(start: Start) -> None:
             session.copy(opened.view, [1], "Trash"),
         ):
             with pytest.raises(AccountError) as caught:
-                await attempt  # type: ignore[misc]
+                await attempt
             assert caught.value.code == "OVERQUOTA"
         assert (await session.status("Trash"))["MESSAGES"] == 0
         await session.copy(opened.view, [1], "Trash", move=True)
@@ -286,7 +287,7 @@ async def test_a_mailbox_that_another_program_writes_to(start: Start) -> None:
         assert b"(-----" in (server.place() / "box.mbox").read_bytes().splitlines()[0]
 
 
-async def test_an_idle_account_closes_and_opens_again(start: Start, autojump_clock: trio.testing.MockClock) -> None:
+async def test_an_idle_account_closes_and_opens_again(start: Start, autojump_clock: MockClock) -> None:
     async with start(idle=5) as server:
         alice = await server.account()
         await server.deliver(alice, MESSAGE)
