@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
 
 BATCH: Final = 500
+FLAG_BATCH: Final = 2000
+_FLAG_COLUMNS: Final = frozenset({"UID", "FLAGS", "MODSEQ"})
 PIECE: Final = 128 * 1024
 MAX_HEADER: Final = 256 * 1024
 """A header whose fields are picked is read up to here."""
@@ -79,6 +81,25 @@ class _Fetching:
         if self.marks and "FLAGS" not in self.columns:
             self.marking = OpenRow((*self.columns, "FLAGS"))
         self.missing = False
+
+    @property
+    def only_flags(self) -> bool:
+        """What clients ask for whole mailboxes each time that they come: it takes a lighter request."""
+        return not self.texts and _FLAG_COLUMNS.issuperset(self.columns)
+
+    async def flags(self, uids: Sequence[int]) -> None:
+        """Up to `FLAG_BATCH` messages, when flags are all that is wanted."""
+        selected = self.selected
+        rows = await selected.account.flags(selected.view_number, uids)
+        self.missing = self.missing or len(rows) < len(uids)
+        text = selected.flag_texts.text
+        numbers = selected.view.numbered([row[0] for row in rows])
+        lines = [
+            (number, row.uid, text(row.flags, row.keywords), None, 0, None, None, None, row.modseq)
+            for (number, _), row in zip(numbers, rows, strict=True)
+        ]
+        await self.session.put_all(self.plain.join(lines))
+        await trio.lowlevel.checkpoint()
 
     async def batch(self, uids: Sequence[int]) -> None:
         """Up to `BATCH` messages."""
@@ -229,8 +250,10 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
     selected = session.mailbox()
     uids = named(selected, arguments.numbers, uid=arguments.uid)
     work = _Fetching(session, selected, arguments.items, uid=arguments.uid)
-    for start in range(0, len(uids), BATCH):
-        await work.batch(uids[start : start + BATCH])
+    step = FLAG_BATCH if work.only_flags else BATCH
+    for start in range(0, len(uids), step):
+        batch = uids[start : start + step]
+        await (work.flags(batch) if work.only_flags else work.batch(batch))
     if work.missing and not arguments.uid:
         # RFC 2180, 4.1.2: the others are told, and that some are no more.
         raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")
