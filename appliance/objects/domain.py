@@ -143,6 +143,8 @@ class Domain:
         self.aliases: dict[str, str] = {}
         #: Names that are this domain too.
         self.domain_aliases: list[str] = []
+        #: Account -> its records of remote POP accounts, as they are stored.
+        self.rpop: dict[str, list[Value]] = {}
         #: Account -> right codes.
         self.access: dict[str, list[str]] = {}
         self._attach(domain_defaults, account_defaults)
@@ -221,6 +223,10 @@ class Domain:
         values: dict[str, Value] = {name: list(codes) for name, codes in self.access.items() if codes}
         await self.storage(self.path("Access.settings"), 0o640).save(values)
 
+    async def save_rpop(self) -> None:
+        values: dict[str, Value] = {name: list(records) for name, records in self.rpop.items() if records}
+        await self.storage(self.path("RPOP.data"), 0o600).save(values)
+
     async def load(self) -> None:
         """Read the domain's own files (not the accounts')."""
         await self.settings.load()
@@ -231,6 +237,8 @@ class Domain:
         self.domain_aliases = [
             name.lower() for name in await self.storage(self.path("DomainAliases.data"), 0o640).load()
         ]
+        rpop = await self.storage(self.path("RPOP.data"), 0o600).load()
+        self.rpop = {name.lower(): records for name, records in rpop.items() if isinstance(records, list)}
         access = await self.storage(self.path("Access.settings"), 0o640).load()
         self.access = {
             name.lower(): [str(code) for code in codes] if isinstance(codes, list) else [str(codes)]

@@ -345,6 +345,10 @@ class Domains:
             kept = codes if account.domain.is_main else [c for c in codes if c not in SERVER_RIGHTS]
             account.domain.access[account.name] = kept
             await account.domain.save_access()
+        if old_name in old_domain.rpop:
+            account.domain.rpop[account.name] = old_domain.rpop.pop(old_name)
+            await old_domain.save_rpop()
+            await account.domain.save_rpop()
         replacement = account.name if account.domain is old_domain else account.full_name
         await self._members(old_domain, old_name, replacement)
 
@@ -370,6 +374,8 @@ class Domains:
                     await domain.save_aliases()
                 if domain.access.pop(account.name, None) is not None:
                     await domain.save_access()
+                if domain.rpop.pop(account.name, None) is not None:
+                    await domain.save_rpop()
                 await self._members(domain, account.name, None)
                 await self.disk.run(_remove, account.kind, os.path.join(domain.directory, account.place))
 

@@ -16,7 +16,7 @@ from appliance.kernel.operations import Caller, OperationError, Operations, Righ
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.objects import declarations as d
 from appliance.objects.domains import Domains
-from appliance.objects.operations import ObjectOperations
+from appliance.objects import operations as object_operations
 
 
 class FileStorage:
@@ -43,7 +43,7 @@ class Office:
     def __init__(self, domains: Domains) -> None:
         self.domains = domains
         operations = Operations()
-        ObjectOperations(domains, operations)
+        object_operations.declare(domains, operations)
         self.line = CommandLine(operations)
 
     def caller(self, account: str) -> Caller:

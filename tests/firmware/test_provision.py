@@ -12,8 +12,8 @@ from appliance.kernel.operations import Caller, Operations
 from appliance.kernel.settings import MemoryStorage, Settings, SettingsRegistry, Storage
 from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
 from appliance.objects.domains import Domains
-from appliance.objects.operations import ObjectOperations
 from appliance.router.router import ROUTER, Router
 from firmware.provision import Provision, ProvisionError
 
@@ -75,7 +75,7 @@ class World:
         router = self.registry.add(Settings(ROUTER, MemoryStorage()))
         self.local = self.registry.add(Settings(LOCAL, MemoryStorage()))
         self.operations = Operations()
-        ObjectOperations(self.domains, self.operations)
+        object_operations.declare(self.domains, self.operations)
         self.router = Router(self.domains, router, MemoryLog().source("ROUTER"))
         self.router.declare(self.operations)
 

@@ -13,10 +13,10 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.operations import Caller, Denied, OperationError, Operations, Right
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
 from appliance.objects.lifecycle import Change
-from appliance.objects.operations import ObjectOperations
 
 
 class FileStorage:
@@ -64,7 +64,7 @@ async def domains(tmp_path: Path) -> Domains:
 @pytest.fixture
 def operations(domains: Domains) -> Operations:
     registry = Operations()
-    ObjectOperations(domains, registry)
+    object_operations.declare(domains, registry)
     return registry
 
 
@@ -416,3 +416,15 @@ async def test_groups_and_forwarders_by_command(domains: Domains, operations: Op
     assert await operations.perform(root, "GetForwarder", {"forwarderName": "f"}) == "x@y.z"
     await operations.perform(root, "DeleteForwarder", {"forwarderName": "f"})
     assert (await start(tmp_path)).main.find("f") is None
+
+
+@pytest.mark.feature("BASE-033")
+async def test_remote_pop_records_are_kept_with_the_domain(domains: Domains, operations: Operations, tmp_path: Path) -> None:
+    root = caller(domains, "postmaster@office.test")
+    await operations.perform(root, "CreateAccount", {"accountName": "r"})
+    record: dict[str, Value] = {"domain": "pop.example", "name": "office", "password": "pw", "period": "10m"}
+    await operations.perform(root, "SetAccountRPOP", {"accountName": "r", "newRecords": [record]})
+    await operations.perform(root, "RenameAccount", {"oldAccountName": "r", "newAccountName": "s"})
+    assert await operations.perform(root, "GetAccountRPOP", {"accountName": "s"}) == [record]
+    assert parse((tmp_path / "Accounts/Settings/RPOP.data").read_text()) == {"s": [record]}
+    assert (await start(tmp_path)).main.rpop == {"s": [record]}

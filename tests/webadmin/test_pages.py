@@ -26,8 +26,8 @@ from appliance.kernel.strings import Strings
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
 from appliance.objects.domains import Domains
-from appliance.objects.operations import ObjectOperations
 from appliance.router.router import ROUTER, Router
 from webadmin.app import application
 from webadmin.domain_pages import DomainPages
@@ -128,7 +128,7 @@ class Office:
         steps = LocalRouting(self.domains, local)
         self.router.first.append(steps.first)
         self.router.final.append(steps.final)
-        ObjectOperations(self.domains, self.operations)
+        object_operations.declare(self.domains, self.operations)
         self.router.declare(self.operations)
         components.declare(self.operations, registry, records.source("SYSTEM"))
         declare_sessions(self.operations, self.sessions)

@@ -31,8 +31,8 @@ from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
 from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
 from appliance.objects.domains import Domains
-from appliance.objects.operations import ObjectOperations
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword
 
 
@@ -152,7 +152,7 @@ class Office:
     def __init__(self, domains: Domains) -> None:
         self.domains = domains
         self.operations = Operations()
-        ObjectOperations(domains, self.operations)
+        object_operations.declare(domains, self.operations)
         self.settings = Settings(SETTINGS, MemoryStorage())
         self.log = MemoryLog()
         self.strings = Strings()
