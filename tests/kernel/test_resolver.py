@@ -138,8 +138,8 @@ async def running(
 @pytest.mark.feature("ADM-110")
 async def test_the_kinds_of_records() -> None:
     async with running() as (resolver, _, _):
-        assert await resolver.addresses("Mail.Example.") == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
-        assert await resolver.addresses("alias.example") == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+        assert sorted(await resolver.addresses("Mail.Example.")) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
+        assert sorted(await resolver.addresses("alias.example")) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
         assert await resolver.addresses("[192.0.2.7]") == ["192.0.2.7"]
         assert await resolver.mx("example") == [
             MailHost(10, "mail.example"),
@@ -148,7 +148,7 @@ async def test_the_kinds_of_records() -> None:
         ]
         assert await resolver.mx("mail.example") == []
         assert await resolver.pointer("192.0.2.1") == ["mail.example"]
-        assert await resolver.text("example") == [b"v=spf1 -all", b"other"]
+        assert sorted(await resolver.text("example")) == [b"other", b"v=spf1 -all"]
         with pytest.raises(NullMx):
             await resolver.mx("nomail.example")
         for name in ("missing.example", "a" * 64 + ".example", "a..b", ""):
