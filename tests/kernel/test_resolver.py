@@ -84,10 +84,15 @@ class Stub:
         return answer
 
     async def run(self, *, task_status: TaskStatus) -> None:
-        await self.udp.bind(("127.0.0.1", 0))
-        self.port = self.udp.getsockname()[1]
+        while True:
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            self.port = listeners[0].socket.getsockname()[1]
+            try:
+                await self.udp.bind(("127.0.0.1", self.port))
+            except OSError:
+                continue  # the number is taken by another protocol's socket
+            break
         async with trio.open_nursery() as nursery:
-            listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
             nursery.start_soon(trio.serve_listeners, self.serve_tcp, listeners)
             task_status.started()
             while True:
