@@ -290,7 +290,9 @@ class Log:
             finally:
                 with trio.CancelScope(shield=True):  # disk work only
                     await self._store()
-                self._last_of_console()
+                if self._console is not None and self._console_lines:
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.5):
+                        await in_thread(partial(self._last_of_console, self._console), abandon=True)
 
     async def _store(self) -> None:
         try:
@@ -446,13 +448,12 @@ class Log:
                 except OSError:
                     return
 
-    def _last_of_console(self) -> None:
-        if self._console is not None:
-            try:
-                while self._console_lines:
-                    self._console(self._console_lines.popleft())
-            except OSError:
-                pass
+    def _last_of_console(self, write: Callable[[bytes], object]) -> None:
+        try:
+            while self._console_lines:
+                write(self._console_lines.popleft())
+        except OSError:
+            pass
 
 
 _FILE_NAME = re.compile(r"(\d{4}-\d\d-\d\d)(?:_\d\d-\d\d(?:-\d+)?)?(?:\.log)?")

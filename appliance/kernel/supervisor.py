@@ -313,7 +313,7 @@ async def run_session(
     try:
         with session.scope:
             await serve(channel)
-        if session.kicked and not channel.closed:
+        if session.scope.cancelled_caught and not channel.closed:
             log.low("ended: %s", session.reason)
             if farewell is not None:
                 channel.send_now(farewell(session.reason))
