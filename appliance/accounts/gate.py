@@ -52,8 +52,9 @@ class _NoAlerts:
 class _Local:
     """Carries the requests of one session to the account's task."""
 
-    def __init__(self, task: AccountTask, session: Session, loopback: bool) -> None:
+    def __init__(self, task: AccountTask, session: Session, loopback: bool, ended: Callable[[], None] | None) -> None:
         self._task = task
+        self._ended = ended
         self._session = session
         self._loopback = loopback
 
@@ -66,6 +67,9 @@ class _Local:
         return marshal.loads(marshal.dumps(answer))  # noqa: S302
 
     async def aclose(self) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
         with trio.CancelScope(shield=True):
             await self._task.end(self._session)
 
@@ -100,12 +104,17 @@ class Accounts:
 
     # -- for everybody --------------------------------------------------------------------------------------------
 
-    async def open(self, account: Account, *, caller: object = None) -> AccountSession:
-        """A session of the account, with the owner's rights. AccountError (TEMPORARY, INUSE)."""
+    async def open(
+        self, account: Account, *, caller: object = None, ended: Callable[[], None] | None = None
+    ) -> AccountSession:
+        """A session of the account, with the owner's rights; `ended` is called when it is closed.
+
+        AccountError: TEMPORARY, INUSE (it is being renamed or removed), CLOSED (it is gone, or the server stops).
+        """
         task = await self._task(account)
         session = Session()
         task.sessions.add(session)
-        return AccountSession(account.full_name, _Local(task, session, self.loopback))
+        return AccountSession(account.full_name, _Local(task, session, self.loopback, ended))
 
     async def deliver(self, account: Account, delivery: Delivery) -> DeliveryResult:
         """Store a message in the account. It is in the files, and safe once the deliverer's D frame with `record` is durable.

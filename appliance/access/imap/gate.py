@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.accounts.client import AccountSession
+from appliance.accounts.login import LoginRefused as LoginRefused
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
@@ -15,17 +16,6 @@ from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.protocols.sasl import Done
-
-
-class LoginRefused(Exception):
-    """A log-in that was not granted; `text` is for the client. `referral`: the address the name was routed to, if it is
-    an account of another host."""
-
-    def __init__(self, text: str, temporary: bool = False, referral: str = "") -> None:
-        super().__init__(text)
-        self.text = text
-        self.temporary = temporary
-        self.referral = referral
 
 
 class Login(Protocol):

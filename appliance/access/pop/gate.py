@@ -8,6 +8,7 @@ from typing import Protocol
 
 from appliance.access.pop.submission import Receiver
 from appliance.accounts.client import AccountSession
+from appliance.accounts.login import LoginRefused as LoginRefused
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
@@ -16,15 +17,6 @@ from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.protocols.sasl import Done
-
-
-class LoginRefused(Exception):
-    """A log-in that was not granted; `text` is for the client."""
-
-    def __init__(self, text: str, temporary: bool = False) -> None:
-        super().__init__(text)
-        self.text = text
-        self.temporary = temporary
 
 
 class Login(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from appliance.accounts.client import AccountSession
+from appliance.accounts.login import LoginRefused as LoginRefused
 from appliance.administration.cli import CommandLine
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
@@ -16,15 +17,6 @@ from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import Done
-
-
-class LoginRefused(Exception):
-    """A log-in that was not granted; `text` is for the client."""
-
-    def __init__(self, text: str, temporary: bool = False) -> None:
-        super().__init__(text)
-        self.text = text
-        self.temporary = temporary
 
 
 class Login(Protocol):

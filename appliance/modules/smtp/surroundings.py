@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.accounts.login import LoginRefused as LoginRefused
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock
@@ -19,15 +20,6 @@ from appliance.modules.smtp.verifying import PathVerifier
 from appliance.protocols.sasl import Done
 from appliance.router.route import Purpose, Route
 from appliance.transfer.receiver import Receiver
-
-
-class LoginRefused(Exception):
-    """A log-in that was not granted; `text` is for the client."""
-
-    def __init__(self, text: str, temporary: bool = False) -> None:
-        super().__init__(text)
-        self.text = text
-        self.temporary = temporary
 
 
 @dataclass(frozen=True, slots=True)
