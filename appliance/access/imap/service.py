@@ -5,8 +5,12 @@ from __future__ import annotations
 from appliance.access.imap.dispatch import RULES
 from appliance.access.imap.gate import Surroundings
 from appliance.access.imap.session import ImapSession
+from appliance.access.imap.settings import LISTENER
 from appliance.kernel.channel import Channel
+from appliance.kernel.listener import Listener, Network
 from appliance.protocols.imap import render
+
+TAG = "IMAP"
 
 
 class ImapService:
@@ -39,3 +43,16 @@ class ImapService:
     def farewell(self, reason: str) -> bytes:
         """What the client of a session is told that is ended from outside."""
         return render.bye(self._around.strings.text("IMAPClosing", reason))
+
+    def listener(self, network: Network) -> Listener:
+        """The component that opens this service's sockets and serves them."""
+        return Listener(
+            TAG,
+            self._around.log,
+            self._around.settings,
+            LISTENER,
+            self.serve,
+            network,
+            refusal=self.refusal,
+            farewell=self.farewell,
+        )

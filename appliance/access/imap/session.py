@@ -312,6 +312,7 @@ class ImapSession:
     async def resolve(self, name: str) -> tuple[AccountSession, str]:
         """Whose mailbox this is, and its name there: `~boss/INBOX` is INBOX of the account boss."""
         account = self.user()
+        name = name.rstrip("/")
         if not name.startswith("~"):
             return account, name
         owner, _, inner = name[1:].partition("/")

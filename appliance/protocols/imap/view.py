@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
 
 from appliance.protocols.imap.sequence import SequenceSet
+
+_MANY: Final = 2000
 
 
 class MessageView:
@@ -91,9 +94,12 @@ class MessageView:
                 last = uid
         return len(self.uids) - before
 
-    def vanish(self, uids: Iterable[int]) -> None:
+    def vanish(self, uids: Collection[int]) -> None:
         """Messages that were removed from the mailbox; told at the next `expunge`."""
-        self._gone.update(uid for uid in uids if self.number(uid))
+        if len(uids) > _MANY:  # all numbers that are not in use may come, millions of them
+            self._gone.update(set(self.uids).intersection(uids))
+        else:
+            self._gone.update(uid for uid in uids if self.number(uid))
 
     def expunge(self) -> list[int]:
         """Take out what has vanished. The numbers for EXPUNGE lines, ascending, each as it is when its turn comes."""

@@ -287,3 +287,117 @@ async def test_move_between_accounts(office: Office) -> None:
         assert (await client.last("UID MOVE 1:* ~boss/INBOX")).startswith(b"OK")
         assert await client.ok("STATUS ~boss/INBOX (MESSAGES)") == [b"* STATUS ~boss/INBOX (MESSAGES 3)"]
         assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+
+
+@pytest.mark.feature(
+    "MBOX-004",
+    "MBOX-007",
+    "MBOX-008",
+    "MBOX-009",
+    "MBOX-010",
+    "MBOX-011",
+    "MBOX-012",
+    "MBOX-013",
+    "MBOX-014",
+    "MBOX-015",
+    "MBOX-016",
+    "MBOX-021",
+    "MBOX-022",
+    "MBOX-025",
+    "MBOX-121",
+)
+async def test_mailboxes_and_folders(office: Office) -> None:
+    async with office.logged_in() as client:
+
+        async def attributes(name: str) -> bytes:
+            [line] = await client.ok(f'LIST "" "{name}"')
+            return line[8 : line.index(b")")]
+
+        await client.ok("CREATE X")
+        await filled(client, 1, "X")
+        assert b"\\HasNoChildren" in await attributes("X")
+        await client.ok("CREATE X/Y")
+        assert b"\\HasChildren" in await attributes("X")
+        assert b"\\Noselect" not in await attributes("X")
+        await filled(client, 1, "X/Y")
+        await client.ok("DELETE X")
+        assert b"\\Noselect" in await attributes("X")
+        assert await client.ok("STATUS X/Y (MESSAGES)") == [b"* STATUS X/Y (MESSAGES 1)"]
+        await client.ok("CREATE F/")
+        assert b"\\Noselect" in await attributes("F")
+        assert (await append(client, b"x", "F")).startswith(b"NO")
+        await client.ok("CREATE F")
+        assert (await append(client, b"x", "F")).startswith(b"OK")
+        await client.ok("CREATE a/b/c")
+        await client.ok("RENAME F p/q/x")
+        assert b"\\HasChildren" in await attributes("p/q")
+        assert (await client.last("DELETE InBox")).startswith(b"NO")
+        await client.ok("CREATE Work")
+        await client.ok("CREATE work")
+        await filled(client, 1, "Work")
+        assert await client.ok("STATUS work (MESSAGES)") == [b"* STATUS work (MESSAGES 0)"]
+        await client.ok("SELECT /Work")
+        for wrong in ('""', "~boss/", "~boss", "//"):
+            assert not (await client.last(f"CREATE {wrong}")).startswith(b"OK"), wrong
+        await client.ok("CREATE big.mdir")
+        assert (Path(office.jim.directory) / "big.mdir").is_dir()
+        await filled(client, 2)
+        await client.ok("RENAME INBOX old")
+        assert await client.ok("STATUS old (MESSAGES)") == [b"* STATUS old (MESSAGES 2)"]
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+
+
+@pytest.mark.feature("IMAP-024", "MBOX-018", "MBOX-019", "MBOX-020", "IMAP-043", "IMAP-033", "MBOX-150", "MBOX-151")
+async def test_inbox_and_other_scripts(office: Office) -> None:
+    async with office.logged_in() as client:
+        await filled(client, 1)
+        for name in ("inbox", "InBox", "INBOX"):
+            assert b"* 1 EXISTS" in await client.ok(f"SELECT {name}")
+            await client.ok(f"SUBSCRIBE {name}")
+        await client.ok("CREATE a/inbox")
+        await client.ok("CREATE &BB8EQAQ4BDIENQRC-")
+        names = [line.rsplit(b" ", 1)[1] for line in await client.ok('LIST "" *')]
+        assert names == [b"INBOX", b"&BB8EQAQ4BDIENQRC-", b"a", b"a/inbox"]
+        await client.ok("SUBSCRIBE ~sales/x")
+        await client.ok("SUBSCRIBE gone")
+        assert {line.rsplit(b" ", 1)[1] for line in await client.ok('LSUB "" *')} == {b"INBOX", b"~sales/x", b"gone"}
+        await client.ok("UNSUBSCRIBE gone")
+        assert await client.ok('LSUB "" gone') == []
+
+
+@pytest.mark.feature("IMAP-028", "MBOX-023")
+async def test_the_limit_of_mailboxes(office: Office) -> None:
+    await office.jim.settings.update({"MaxMailboxes": "3"})
+    async with office.logged_in() as client:
+        await client.ok("CREATE a")
+        await client.ok("CREATE b")
+        assert (await client.last("CREATE c")).startswith(b"NO")
+        await client.ok("DELETE b")
+        await client.ok("CREATE c")
+
+
+@pytest.mark.feature("IMAP-040", "IMAP-044", "IMAP-115", "IMAP-116", "IMAP-117", "MBOX-044", "MBOX-045", "MBOX-046")
+async def test_status_and_marks(office: Office) -> None:
+    async with office.logged_in() as client:
+        assert await client.ok("STATUS INBOX (OLDEST MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+        await append(client, letter(1), before=b'(\\Seen) "02-Feb-2020 10:20:30 +0000" ')
+        await append(client, letter(2), before=b'"01-Feb-2020 10:20:30 +0000" ')
+        oldest = b'OLDEST " 1-Feb-2020 10:20:30 +0000"'
+        assert await client.ok("STATUS INBOX (MESSAGES UNSEEN OLDEST)") == [
+            b"* STATUS INBOX (MESSAGES 2 UNSEEN 1 %b)" % oldest
+        ]
+        [line] = await client.ok("STATUS INBOX (INTERNALSIZE SIZE)")
+        found = re.search(rb"INTERNALSIZE (\d+) SIZE (\d+)", line)
+        assert found
+        assert int(found[2]) == len(letter(1)) + len(letter(2))
+        assert abs(int(found[1]) - int(found[2])) < 600
+        assert int(found[1]) != int(found[2])
+        [line] = await client.ok('LIST (UNSEEN) "" INBOX')
+        assert b"\\Marked" in line
+        assert b"\\UNSEEN(1)" in line
+        await client.ok("SELECT INBOX")
+        assert b"\\Unmarked" in (await client.ok('LIST "" INBOX'))[0]
+        await client.ok("STORE 2 +FLAGS (\\Deleted \\Seen)")
+        await client.ok("EXPUNGE")
+        [line] = await client.ok("STATUS INBOX (UNSEEN OLDEST)")
+        assert line == b'* STATUS INBOX (UNSEEN 0 OLDEST " 2-Feb-2020 10:20:30 +0000")'
