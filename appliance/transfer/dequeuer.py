@@ -15,6 +15,7 @@ once, and what fails on that way is not told to anybody.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -143,7 +144,7 @@ class Dequeuer:
                         continue
                     self._working.add(number)
                     nursery.start_soon(self._work, due, None, await self._slot())
-                pause = min(60.0, max(0.0, self._due[0][0] - now)) if self._due else 60.0
+                pause = min(60.0, max(0.01, self._due[0][0] - now)) if self._due else math.inf
                 with trio.move_on_after(pause):
                     await self._wake.wait()
 

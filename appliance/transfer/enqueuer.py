@@ -8,6 +8,7 @@ but rules that have run never run again.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Enqueuer:
         self._later: list[tuple[float, int]] = []
         self._idle: deque[trio.Event] = deque()
         self._running = 0
+        self._sooner = trio.Event()
         self._changed = trio.Event()
 
     def __len__(self) -> int:
@@ -144,7 +146,10 @@ class Enqueuer:
                 message = self._spool.live.get(number)
                 if message is not None and not message.done:
                     self.put(message)
-            await trio.sleep(min(10.0, max(1.0, self._later[0][0] - now)) if self._later else 10.0)
+            pause = min(60.0, max(1.0, self._later[0][0] - now)) if self._later else math.inf
+            self._sooner = trio.Event()
+            with trio.move_on_after(pause):
+                await self._sooner.wait()
 
     async def _enqueue(self, message: QueuedMessage) -> None:
         now = self._clock.now()
@@ -204,6 +209,7 @@ class Enqueuer:
             recipient.attempts += 1
         self._log.problem("[%d] is routed again in %d seconds", message.id, RETRY)
         heapq.heappush(self._later, (due, message.id))
+        self._sooner.set()
 
     def _place(self, message: QueuedMessage, routed: list[tuple[Recipient, Route]]) -> None:
         going: list[Recipient] = []

@@ -11,6 +11,7 @@ set does no lasting harm.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ CRASHED: Final = 120
 """Seconds that a queue waits after its processing failed."""
 _LOOK: Final = 60.0
 _WATCH: Final = 3600.0
+_TICK: Final = 0.01  # a wall time has too few digits for shorter sleeps
 
 
 class DeliveryModule(Protocol):
@@ -410,11 +412,11 @@ class Queues:
                         else:
                             self._schedule(queue)
                 self._look_after(now)
-                pause = _LOOK
+                pause = _LOOK if self._queues else math.inf
                 if self._timers:
-                    pause = min(pause, max(0.0, self._timers[0][0] - now))
+                    pause = min(pause, max(_TICK, self._timers[0][0] - now))
                 if self._watched:
-                    pause = min(pause, max(0.0, self._watched[0][0] - now))
+                    pause = min(pause, max(_TICK, self._watched[0][0] - now))
                 with trio.move_on_after(pause):
                     await self._wake.wait()
                 if now - looked >= _LOOK or now < looked:

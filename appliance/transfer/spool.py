@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -38,6 +39,7 @@ AGE: Final = 30.0
 CHUNK: Final = 256 << 10
 _KEEP_HOUSE: Final = 5.0
 _IDS: Final = 1000
+_WATCH_EVERY: Final = 64  # messages after which the space is looked at, at most every few seconds
 _REMOVE_DELAY: Final = 0.2
 
 
@@ -150,6 +152,8 @@ class Spool:
             for recipient in reported[1]:
                 recipient.reported = True
         self.accepted += 1
+        if self.accepted % _WATCH_EVERY == 1:
+            self._wake.set()
         self.log.low("[%d] accepted from <%s>, %d bytes", message.id, message.sender, message.size)
         self.arrived(message)
 
@@ -290,20 +294,28 @@ class Spool:
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Removes what is finished, writes N.msg for what waits long, watches the space. A vital component."""
         task_status.started()
-        space_due = -1.0
+        looked, seen = -_KEEP_HOUSE, -1
         while True:
-            with trio.move_on_after(_KEEP_HOUSE):
+            with trio.move_on_after(self._pause(seen)):
                 await self._wake.wait()
                 if self._leaving:
                     await trio.sleep(_REMOVE_DELAY)  # let some more come together
             self._wake = trio.Event()
             now = trio.current_time()
-            if now >= space_due:
-                space_due = now + _KEEP_HOUSE
+            if now - looked >= _KEEP_HOUSE and (self.space_low or seen != self.accepted):
+                looked, seen = now, self.accepted
                 await self._watch_space()
             await self._remove()
             await self._patch()
             await self._age()
+
+    def _pause(self, seen: int) -> float:
+        """Seconds until there is something to do by itself; an idle server sleeps."""
+        if self.space_low or seen != self.accepted or self._patches:
+            return _KEEP_HOUSE
+        while self._aging and (self._aging[0][1].held is None or self._aging[0][1].finished):
+            self._aging.popleft()
+        return max(_KEEP_HOUSE, self._aging[0][0] - self.clock.now()) if self._aging else math.inf
 
     async def close(self) -> None:
         """Before the end: every message that waits gets its N.msg, so that the directory alone tells all."""
