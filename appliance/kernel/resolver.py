@@ -14,7 +14,7 @@ import os
 import random
 import socket
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import trio
@@ -24,6 +24,7 @@ from appliance.kernel.channel import ChannelError, connect
 from appliance.kernel.clock import Clock
 from appliance.kernel.disk import Disk
 from appliance.kernel.log import PROBLEM, Logger
+from appliance.kernel.network import local_addresses
 from appliance.kernel.schedule import Schedule
 from appliance.kernel.settings import Addresses, Choice, Group, LogLevel, Number, Setting, Settings, Time, Words
 from appliance.kernel.statistics import Statistics
@@ -105,6 +106,7 @@ class Resolver:
         *,
         hosts: str = "/etc/hosts",
         configuration: str = "/etc/resolv.conf",
+        addresses: Callable[[], Sequence[str]] = local_addresses,
     ) -> None:
         self.settings = settings
         self._clock = clock
@@ -116,6 +118,8 @@ class Resolver:
         self._hosts: dict[str, tuple[str, ...]] = {}
         self._system: tuple[tuple[str, int], ...] = ()
         self._read_at = float("-inf")
+        self._ipv6 = False
+        self._addresses = addresses
         self._limiter = trio.CapacityLimiter(10)
         self._cache: OrderedDict[tuple[str, str], tuple[float, _Answer]] = OrderedDict()
         self._random = random.SystemRandom()
@@ -141,7 +145,10 @@ class Resolver:
         return sorted(found, key=lambda host: host.preference)
 
     async def addresses(self, name: str, *, local: bool = False) -> list[str]:
-        """IPv4 addresses, then IPv6 ones; at least one. An address stands for itself. The hosts file comes first."""
+        """IPv4 addresses, then IPv6 ones; at least one. An address stands for itself. The hosts file comes first.
+
+        Where this computer has no IPv6 address, IPv6 ones are asked for only if there is no other.
+        """
         try:
             return [str(parse_address(name))]
         except ValueError:
@@ -153,8 +160,10 @@ class Resolver:
         found: list[str] = []
         problem: Exception | None = None
         for kind in ("A", "AAAA"):
+            if found and not self._ipv6:
+                break
             try:
-                answer = await self._lookup(name, kind, local)
+                answer = await self._lookup(name, kind, local, quick=bool(found))
             except NoSuchName:
                 raise
             except ResolverTrouble as error:
@@ -362,6 +371,7 @@ class Resolver:
         if now - self._read_at < _REREAD:
             return
         self._read_at = now
+        self._ipv6 = any(":" in address and address != "::1" for address in self._addresses())
         self._hosts = _parse_hosts(await self._read(self._hosts_file))
         if os.name == "nt":
             self._system = tuple((address, 53) for address in await in_thread(_windows_servers))

@@ -335,7 +335,7 @@ def insecure() -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.feature("LSN-030", "SEC-120")
+@pytest.mark.feature("LSN-030")
 async def test_a_secure_socket_begins_with_tls() -> None:
     number = port()
     bench = Bench()
@@ -358,7 +358,7 @@ async def test_a_secure_socket_without_a_certificate_disconnects() -> None:
         assert "1 POP [127.0.0.1] is disconnected: there is no certificate for [127.0.0.1]" in bench.log.text()
 
 
-@pytest.mark.feature("LSN-034", "LSN-035")
+@pytest.mark.feature("LSN-034")
 async def test_ext_counts_as_secure_and_refuses_starttls() -> None:
     seen: list[tuple[bool, bool, bool]] = []
 
@@ -533,7 +533,6 @@ async def test_the_shutdown_closes_the_sockets_first() -> None:
         assert await session.receive() == b"+OK\r\n"
 
 
-@pytest.mark.feature("LSN-060")
 def test_the_declared_sockets_are_the_initial_ones() -> None:
     settings = Settings(GROUP, MemoryStorage())
     assert [(r["Port"], r["Address"], r["TLS"], r["Restriction"]) for r in settings["Listener"]] == [

@@ -96,14 +96,14 @@ def test_a_component_stores_records_up_to_its_own_level() -> None:
     assert log.text() == "3 SMTP kept\n4 POP kept too"
 
 
-@pytest.mark.feature("LOG-005", "INST-032")
+@pytest.mark.feature("LOG-005")
 async def test_log_all_stores_every_level(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     async with running(tmp_path, everything=True) as log:
         log.source("POP", lambda: 0).all("a detail")
     assert lines(tmp_path) == ["12:00:00.000 5 POP a detail"]
 
 
-@pytest.mark.feature("LOG-006", "INST-031")
+@pytest.mark.feature("LOG-006")
 async def test_the_console_gets_the_lines_of_the_file(tmp_path: Path) -> None:
     shown: list[bytes] = []
     async with running(tmp_path, console=shown.append) as log:
@@ -152,7 +152,6 @@ def test_binary_data_is_dumped_in_hexadecimal() -> None:
     assert all(level == 5 for level, _, _ in log.records)
 
 
-@pytest.mark.feature("LOG-012")
 def test_secrets_print_as_a_mark() -> None:
     log = MemoryLog()
     log.source("PWD").all("PASS %s", Secret("geheim"))

@@ -47,6 +47,7 @@ ZONE = {
     ("example", "TXT"): ['"v=spf1 " "-all"', '"other"'],
     ("1.2.0.192.in-addr.arpa", "PTR"): ["mail.example."],
     ("alias.example", "CNAME"): ["mail.example."],
+    ("six.example", "AAAA"): ["2001:db8::6"],
     ("dummy.example", "A"): ["203.0.113.99"],
     ("2.0.0.127.rbl.example", "A"): ["127.0.0.2"],
 }
@@ -124,7 +125,7 @@ class Stub:
 
 @asynccontextmanager
 async def running(
-    stubs: int = 1, schedule: Schedule | None = None, hosts: str = "", **more: Value
+    stubs: int = 1, schedule: Schedule | None = None, hosts: str = "", ipv6: bool = True, **more: Value
 ) -> AsyncIterator[tuple[Resolver, list[Stub], MemoryLog]]:
     log = MemoryLog()
     settings = Settings(DNR, MemoryStorage())
@@ -135,7 +136,15 @@ async def running(
         await settings.update(
             {"DNSAddresses": "Custom", "CustomAddresses": [f"127.0.0.1:{stub.port}" for stub in servers], **more}
         )
-        resolver = Resolver(settings, TrioClock(), InLoopDisk(), log.source("DNR"), schedule, hosts=hosts)
+        resolver = Resolver(
+            settings,
+            TrioClock(),
+            InLoopDisk(),
+            log.source("DNR"),
+            schedule,
+            hosts=hosts,
+            addresses=lambda: ["127.0.0.1", "::1", "2001:db8::7" if ipv6 else "192.0.2.7"],
+        )
         yield resolver, servers, log
         nursery.cancel_scope.cancel()
 
@@ -295,6 +304,18 @@ async def test_servers_that_refuse_are_followed_by_the_next() -> None:
         stubs[1].behave = refuse
         with pytest.raises(ResolverTrouble, match="SERVFAIL"):
             await resolver.text("example")
+
+
+async def test_a_site_without_ipv6_asks_for_it_only_in_need(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(ipv6=False) as (resolver, (stub,), _):
+        assert sorted(await resolver.addresses("mail.example")) == ["192.0.2.1", "192.0.2.2"]
+        assert [kind for _, kind, _, _ in stub.asked] == ["A"]
+        assert await resolver.addresses("six.example") == ["2001:db8::6"]
+    async with running(InitialTimeout="2s") as (resolver, (stub,), _):
+        stub.behave = lambda answer: None if answer.question[0].rdtype == dns.rdatatype.AAAA else answer
+        began = trio.current_time()
+        assert sorted(await resolver.addresses("mail.example")) == ["192.0.2.1", "192.0.2.2"]
+        assert trio.current_time() - began < 5  # what is known already does not wait long for the rest
 
 
 async def test_dummy_addresses_are_no_answer() -> None:
