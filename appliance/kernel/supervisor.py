@@ -134,6 +134,7 @@ class Supervisor:
             try:
                 await start()
             except Exception as error:
+                self.report("the start", error, self.log)
                 self._fail("the start", error)
             task_status.started()
             await self.stopping.wait()

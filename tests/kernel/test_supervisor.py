@@ -89,7 +89,7 @@ async def test_a_vital_failure_or_any_without_crash_recovery_stops_the_process(
 
 
 async def test_a_start_that_fails_stops_what_has_started(autojump_clock: trio.testing.MockClock) -> None:
-    boss, _ = supervisor()
+    boss, log = supervisor()
 
     async def broken(*, task_status: TaskStatus) -> None:
         raise OSError("no disk")
@@ -100,6 +100,7 @@ async def test_a_start_that_fails_stops_what_has_started(autojump_clock: trio.te
 
     with pytest.raises(ComponentFailed):
         await boss.run(start)
+    assert "0 SYSTEM exception raised in the start: OSError: no disk" in log.text()
 
 
 async def test_the_server_comes_up_without_a_broken_component(autojump_clock: trio.testing.MockClock) -> None:
