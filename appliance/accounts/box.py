@@ -5,6 +5,7 @@ All of this is changed on the event loop only, by the account's task; a reader m
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from typing import Final
 
@@ -15,7 +16,7 @@ from appliance.mailstore.info import BoxInfo
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Found
-from appliance.mailstore.table import Row, Table
+from appliance.mailstore.table import Counts, Row, Table
 
 __all__ = ["Box", "View"]
 
@@ -138,8 +139,8 @@ class Box:
             self.changed_floor = self.changed[_HISTORY // 2][0]
             del self.changed[: _HISTORY // 2 + 1]
 
-    def removed(self, indices: list[int], modseq: int) -> int:
-        """Messages are gone; their wire bytes."""
+    def removed(self, indices: list[int], modseq: int, columns: list[array[int]]) -> int:
+        """Messages are gone, and what is left of the table; the wire bytes that they had."""
         table, info = self.table, self.info
         freed = 0
         oldest = False
@@ -157,7 +158,7 @@ class Box:
             self.flags_dirty.discard(uid)
         info.messages -= len(indices)
         info.size -= freed
-        table.remove(indices)
+        table.replace(columns)
         if oldest:
             info.oldest = min(table.dates, default=0)
         if len(self.gone) > _HISTORY:
@@ -165,15 +166,10 @@ class Box:
             del self.gone[: _HISTORY // 2 + 1]
         return freed
 
-    def recount(self) -> None:
+    def counted(self, counts: Counts) -> None:
         """Counts from the whole table."""
-        table, info = self.table, self.info
-        info.messages = len(table)
-        info.size = sum(table.wires)
-        info.unseen = sum(1 for flags in table.flags if not flags & SEEN)
-        info.deleted = sum(1 for flags in table.flags if flags & DELETED)
-        info.recent = len(table) - table.from_uid(info.recent_from)
-        info.oldest = min(table.dates, default=0)
+        info = self.info
+        info.messages, info.unseen, info.deleted, info.recent, info.size, info.oldest = counts
 
     def founds(self, indices: list[int]) -> list[Found]:
         return [self.table.found(index) for index in indices]

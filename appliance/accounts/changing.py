@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from zlib import crc32
-
-import trio
 
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError, pack, unpack
@@ -16,10 +15,11 @@ from appliance.accounts.state import State
 from appliance.accounts.writing import check_quota, keyword_bits, settle
 from appliance.formats.wire import wire_size
 from appliance.kernel.files import Files
+from appliance.kernel.tasks import pace
 from appliance.mailstore.flags import DELETED, EXPUNGED, INTERNAL, NO_EOL, SETTABLE
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Changed, Found, Record, Store
-from appliance.mailstore.table import Row
+from appliance.mailstore.table import Row, Table
 
 __all__ = ["copy", "expunge", "remove", "remove_messages", "store"]
 
@@ -52,7 +52,12 @@ async def store(
     table = box.table
     changes: list[tuple[int, int, int]] = []
     same: list[int] = []
-    for at in table.indices(uids):
+    for count, uid in enumerate(uids, 1):
+        if not count % _PACE:
+            await pace()
+        at = table.index(uid)
+        if at < 0:
+            continue
         old, old_bits = table.flags[at], table.keywords[at]
         if 0 <= unchanged_since < table.modseqs[at]:
             continue
@@ -73,8 +78,10 @@ async def store(
                 pairs.append((found, found._replace(flags=new, keywords=new_bits)))
         modseq = box.next_modseq()
         # Readers of an .mdir look for the new names from here on, and try again where they are too early.
-        for at, new, new_bits in changes:
+        for count, (at, new, new_bits) in enumerate(changes, 1):
             box.flagged(at, new, new_bits, modseq)
+            if not count % _PACE:
+                await pace()
         try:
             await state.shared.disk.run(_set_flags, box.store, pairs)
         except FileNotFoundError:
@@ -82,9 +89,11 @@ async def store(
         box.dirty = True
         state.info_stale = True
         state.publish(box)
-    rows = [row_of(view, at) for at in same]
-    if len(rows) > _PACE:
-        await trio.lowlevel.checkpoint()
+    rows: list[FlagTuple] = []
+    for count, at in enumerate(same, 1):
+        rows.append(row_of(view, at))
+        if not count % _PACE:
+            await pace()
     return rows
 
 
@@ -135,7 +144,9 @@ async def remove_messages(state: State, box: Box, indices: list[int]) -> bytes:
     box.dirty = True
     await state.sync([box])
     box.info.dead += dead
-    state.used -= box.removed(indices, box.next_modseq())
+    # Only this task changes the table: readers see the old one while a worker makes the new one.
+    columns = await state.shared.disk.run(_without, box.table, indices)
+    state.used -= box.removed(indices, box.next_modseq(), columns)
     state.info_stale = True
     state.publish(box)
     await state.maybe_compact(box)
@@ -148,6 +159,10 @@ async def _mark_foreign(state: State, box: Box, founds: list[Found]) -> None:
     await box.unread()
     await state.rewrite(box, {found.place for found in founds})
     box.foreign -= {found.uid for found in founds}
+
+
+def _without(files: Files, table: Table, indices: list[int]) -> list[array[int]]:
+    return table.without(indices)
 
 
 def _unlink(files: Files, store: MdirStore, founds: list[Found]) -> None:

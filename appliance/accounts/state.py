@@ -34,7 +34,7 @@ from appliance.mailstore.loading import Loaded, load, open_store, stamp_of
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Store
-from appliance.mailstore.table import Table
+from appliance.mailstore.table import Counts, Table
 from appliance.objects import declarations as d
 from appliance.objects.domain import MULTI, TEXT, Account
 
@@ -213,23 +213,20 @@ class State:
         if strange:
             raise AccountError("CANNOT", "The mailbox has no UIDs left")
         box.uidnext = max(box.uidnext, table.uids[-1] + 1 if len(table) else 1)
-        renumbered = any(not modseq for modseq in table.modseqs) or bool(loaded.foreign)
-        if renumbered or box.uidnext > box.info.uid_mark:
+        if box.uidnext > box.info.uid_mark or loaded.foreign or loaded.scanned:
             await self.ensure(box, uids=len(loaded.foreign), modseqs=1)
-        if renumbered:
-            modseq = box.next_modseq()
-            for index, value in enumerate(table.modseqs):
-                if not value:
-                    table.modseqs[index] = modseq
-        box.table = table
         if loaded.foreign:
             self.log.problem("%s: %d messages of %s have no UID", self.name, len(loaded.foreign), box.name)
             for row in loaded.foreign:
                 box.foreign.add(box.uidnext)
-                table.append(row._replace(uid=box.uidnext, modseq=box.modseq))
+                table.append(row._replace(uid=box.uidnext))
                 box.uidnext += 1
-        if box.modseq < max(table.modseqs, default=0):
-            box.modseq = max(table.modseqs)
+        if loaded.foreign or loaded.scanned:
+            box.next_modseq()
+        highest_modseq, counts = await self.shared.disk.run(_settle, table, box.modseq, box.info.recent_from)
+        box.table = table
+        if box.modseq < highest_modseq:
+            box.modseq = highest_modseq
             await self.ensure(box, modseqs=1)
         box.info.dead = loaded.dead
         box.changed_floor = box.gone_floor = box.modseq
@@ -237,7 +234,7 @@ class State:
         box.gone.clear()
         box.loaded = True
         before = box.info.size
-        box.recount()
+        box.counted(counts)
         self.used += box.info.size - before
         self.info_stale = True
         if complete:
@@ -518,6 +515,10 @@ def _sync(files: Files, stores: Iterable[Store]) -> None:
             store.sync(files)
         except FileNotFoundError:
             pass  # it was deleted meanwhile
+
+
+def _settle(files: Files, table: Table, modseq: int, recent_from: int) -> tuple[int, Counts]:
+    return table.settle(modseq), table.count(recent_from)
 
 
 def _stamps(files: Files, stores: list[tuple[str, Store]]) -> dict[str, tuple[int, float]]:

@@ -24,6 +24,7 @@ from appliance.mailstore.table import Row, Table
 __all__ = ["Loaded", "load", "open_store", "stamp_of"]
 
 _CHUNK = 1 << 18
+_SLICE = 2000
 
 
 class Loaded(NamedTuple):
@@ -157,8 +158,11 @@ def _merge(table: Table, rows: list[Row]) -> None:
     if len(table) and rows[0].uid < table.uids[-1]:
         rows = rows + [table.row(index) for index in range(len(table))]
         table.remove(range(len(table)))
-    rows = sorted(rows)
-    table.extend(list(zip(*rows, strict=True)))
+    if any(one.uid > other.uid for one, other in zip(rows, rows[1:], strict=False)):
+        rows = sorted(rows)
+    # In slices: one long call of C code would hold all other threads.
+    for at in range(0, len(rows), _SLICE):
+        table.extend(list(zip(*rows[at : at + _SLICE], strict=True)))
 
 
 def _chunks(files: Files, store: Store, message: Found) -> Iterable[bytes]:

@@ -12,9 +12,10 @@ from itertools import compress
 from typing import NamedTuple
 from zlib import crc32
 
+from appliance.mailstore.flags import DELETED, SEEN
 from appliance.mailstore.store import Found
 
-__all__ = ["Row", "Table"]
+__all__ = ["Counts", "Row", "Table"]
 
 
 class Row(NamedTuple):
@@ -28,6 +29,17 @@ class Row(NamedTuple):
     flags: int
     keywords: int
     modseq: int
+
+
+class Counts(NamedTuple):
+    """What a mailbox tells of all its messages; `size` in wire bytes, `oldest` in seconds since 1970 (0: none)."""
+
+    messages: int
+    unseen: int
+    deleted: int
+    recent: int
+    size: int
+    oldest: int
 
 
 _CODES = ("I", "q", "Q", "Q", "q", "H", "I", "Q")
@@ -122,15 +134,37 @@ class Table:
         """Where these messages are; those that are gone are left out."""
         return [at for uid in uids if (at := self.index(uid)) >= 0]
 
-    def remove(self, indices: Sequence[int]) -> None:
-        """Take these rows out (ascending)."""
-        if not indices:
-            return
+    def without(self, indices: Sequence[int]) -> list[array[int]]:
+        """The columns without these rows (ascending): a job for a worker when there are many rows."""
         if indices[-1] - indices[0] + 1 == len(indices):
-            for column in self.columns():
-                del column[indices[0] : indices[-1] + 1]
-            return
+            return [column[: indices[0]] + column[indices[-1] + 1 :] for column in self.columns()]
         keep = bytearray(b"\x01") * len(self)
         for index in indices:
             keep[index] = 0
-        self._set([array(column.typecode, compress(column, keep)) for column in self.columns()])
+        return [array(column.typecode, compress(column, keep)) for column in self.columns()]
+
+    def replace(self, columns: Sequence[array[int]]) -> None:
+        """Take columns as `without` made them."""
+        self._set(columns)
+
+    def remove(self, indices: Sequence[int]) -> None:
+        """Take these rows out (ascending)."""
+        if indices:
+            self._set(self.without(indices))
+
+    def settle(self, modseq: int) -> int:
+        """Give this mod-sequence to rows that have none (0); the highest of all."""
+        if 0 in self.modseqs:
+            self.modseqs = array("Q", (value or modseq for value in self.modseqs))
+        return max(self.modseqs, default=0)
+
+    def count(self, recent_from: int) -> Counts:
+        """Over all rows."""
+        return Counts(
+            len(self),
+            sum(1 for flags in self.flags if not flags & SEEN),
+            sum(1 for flags in self.flags if flags & DELETED),
+            len(self) - self.from_uid(recent_from),
+            sum(self.wires),
+            min(self.dates, default=0),
+        )
