@@ -388,7 +388,6 @@ async def test_the_mailbox_is_part_of_the_name(mail: Post) -> None:
         assert mail.account.open_sessions == 0
 
 
-@pytest.mark.feature("POP-046")
 async def test_a_foreign_mailbox_needs_the_right_to_read(mail: Post) -> None:
     mail.account.put(8, TWO, "~boss/INBOX")
     async with mail.logged_in("~boss/INBOX#jim") as client:
