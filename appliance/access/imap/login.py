@@ -95,7 +95,7 @@ async def _disproved(session: ImapSession, name: str) -> Refused:
 
 
 def _refused(session: ImapSession, error: LoginRefused) -> Refused:
-    if error.referral:
+    if "@" in error.referral:
         user, _, host = error.referral.rpartition("@")
         url = f"IMAP://{_url(user)};AUTH=*@{_url(host)}/".encode("ascii")
         return Refused(session.around.strings.text("IMAPMoved"), b"REFERRAL " + url)

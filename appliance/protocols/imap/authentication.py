@@ -20,9 +20,10 @@ class Login(NamedTuple):
 
     @classmethod
     def parse(cls, cursor: Cursor) -> Login:
-        user = cursor.astring()
+        # `%` stands for `@` in names, and people who type them do not put them into quotes: as in a list pattern.
+        user = cursor.list_mailbox()
         cursor.space()
-        password = cursor.astring()
+        password = cursor.list_mailbox()
         return cls(user.decode("utf-8", "surrogateescape"), password.decode("utf-8", "surrogateescape"))
 
     def __repr__(self) -> str:

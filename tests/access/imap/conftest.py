@@ -17,11 +17,13 @@ from typing import Any
 import pytest
 import trio
 
+from appliance.access.imap.foreign import ForeignAccounts
 from appliance.access.imap.gate import LoginRefused, Surroundings
 from appliance.access.imap.service import ImapService
 from appliance.access.imap.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountError, AccountSession, Flag, pack, unpack
 from appliance.accounts.gate import Accounts
+from appliance.accounts.login import Logins
 from appliance.formats import passwords
 from appliance.formats.bodystructure import summary
 from appliance.kernel.channel import Channel, ChannelError, channel_pair
@@ -30,16 +32,22 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import Logger, MemoryLog
 from appliance.kernel.notices import Notices
+from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.kernel.settings_files import DictionaryFile
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
+from appliance.modules.local.routing import LocalRouting
+from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations
+from appliance.objects.declarations import LOGIN_SECURITY as SECURITY
 from appliance.objects.domain import Account as RealAccount
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword, Proven
+from appliance.router.route import Address, Route
+from appliance.router.router import ROUTER, Router
 
 RECENT = int(Flag.RECENT)
 INLINE = 256 * 1024
@@ -615,20 +623,17 @@ def post() -> Post:
     return Post()
 
 
-class RealDoor(Door):
-    """The same door, to an account of the real gate."""
-
-    def __init__(self, post: Post, accounts: Accounts, jim: RealAccount) -> None:
-        super().__init__(post.account)
-        self.accounts = accounts
-        self.jim = jim
-
-    async def _answer(self, name: str, good: bool) -> Granted:
-        return Granted(await self.accounts.open(self.jim))
+async def elsewhere(address: Address) -> Route | None:
+    """What the SMTP module says in the final round."""
+    return None if not address.domain else Route("SMTP", address.domain, address.local, address.original)
 
 
 class Office(Post):
-    """A server whose accounts are the real ones, on a disk, with every request serialised."""
+    """A server whose accounts, log-ins and names are the real ones, on a disk, with every request serialised."""
+
+    router: Router
+    table: Settings
+    peers: Peers
 
     def __init__(self, accounts: Accounts, domains: Domains, notices: Notices) -> None:
         super().__init__(notices)
@@ -640,12 +645,6 @@ class Office(Post):
         found = self.domains.find_account("jim")
         assert found is not None
         return found
-
-    async def foreign(self, session: AccountSession, name: str) -> AccountSession:
-        found = self.domains.find_account(name)
-        if found is None:
-            raise AccountError("NONEXISTENT", "no such account")
-        return await self.accounts.open(found)
 
 
 @asynccontextmanager
@@ -676,8 +675,17 @@ async def real_office(base: Path, *, loopback: bool = True) -> AsyncIterator[Off
         async with trio.open_nursery() as inner:
             await inner.start(accounts.run)
             office = Office(accounts, domains, notices)
-            office.door = RealDoor(office, accounts, office.jim)
-            object.__setattr__(office.around, "logins", office.door)
+            memory = {group.name: Settings(group, MemoryStorage()) for group in (ROUTER, LOCAL, IP_ADDRESSES, SECURITY)}
+            office.router = Router(domains, memory["Router"], log)
+            local = LocalRouting(domains, memory[LOCAL.name])
+            office.router.first.append(local.first)
+            office.router.final += [local.final, elsewhere]
+            office.table = memory["Router"]
+            office.peers = Peers(memory[IP_ADDRESSES.name], clock)
+            security, route = memory[SECURITY.name], office.router.route
+            logins = Logins(accounts, domains, route, office.peers, security, office.strings, clock, log)
+            object.__setattr__(office.around, "logins", logins)
+            object.__setattr__(office.around, "foreign", ForeignAccounts(accounts, domains, route))
             yield office
             inner.cancel_scope.cancel()
         outer.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -281,6 +282,7 @@ async def test_a_selected_mailbox_is_deleted(office: Office) -> None:
 
 
 async def test_move_between_accounts(office: Office) -> None:
+    office.domains.main.access["jim"] = ["Domain", "CanAccessMailboxes"]
     async with office.logged_in() as client:
         await filled(client, 3)
         await client.ok("SELECT INBOX")
@@ -401,3 +403,78 @@ async def test_status_and_marks(office: Office) -> None:
         await client.ok("EXPUNGE")
         [line] = await client.ok("STATUS INBOX (UNSEEN OLDEST)")
         assert line == b'* STATUS INBOX (UNSEEN 0 OLDEST " 2-Feb-2020 10:20:30 +0000")'
+
+
+@pytest.mark.feature("IMAP-015", "ACC-011", "ACC-012", "ACC-021", "ACC-027", "ACC-028", "ACC-029")
+async def test_names_of_log_ins(office: Office) -> None:
+    await office.domains.set_aliases(office.jim, ["jim.smith"])
+    await office.table.update({"Table": "<boss2> = jim@example.com\n"})
+    async with office.logged_in() as client:
+        await filled(client, 1)
+    for name in ("jim", "JIM", "jim@example.com", "jim%example.com", "jim.smith", "jim.smith@example.com", "boss2"):
+        async with office.client() as client:
+            await client.line()
+            await client.ok(f"LOGIN {name} secret")
+            assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 1)"], name
+
+
+@pytest.mark.feature("IMAP-016", "IMAP-113", "ACC-026")
+async def test_a_name_that_lives_elsewhere(office: Office) -> None:
+    await office.table.update({"Table": "<j.smith> = John@othercompany.com\n"})
+    async with office.client() as client:
+        await client.line()
+        assert (await client.last("LOGIN j.smith x")) == (
+            b"NO [REFERRAL IMAP://John;AUTH=*@othercompany.com/] account has been moved to a remote system"
+        )
+
+
+def digest(password: bytes, challenge: bytes) -> bytes:
+    return base64.b64encode(b"jim " + hmac.HMAC(password, base64.b64decode(challenge), "md5").hexdigest().encode())
+
+
+@pytest.mark.feature("IMAP-013", "IMAP-017", "ACC-003")
+async def test_switches_of_the_account(office: Office, autojump_clock: object) -> None:
+    plain = base64.b64encode(b"\0jim@example.com\0secret")
+    await office.settings.update({"ClearTextLogin": "YES"})
+    await office.jim.settings.update({"RequireAPOP": "YES"})
+    async with office.client("192.0.2.7", domain="example.com") as client:
+        await client.line()
+        assert (await client.last("LOGIN jim secret")).startswith(b"NO")
+        assert (await client.last(b"AUTHENTICATE PLAIN " + plain)).startswith(b"NO")
+        await client.send("a AUTHENTICATE CRAM-MD5\r\n")
+        challenge = (await client.line())[2:]
+        await client.send(digest(b"secret", challenge) + b"\r\n")
+        assert (await client.answer(b"a"))[-1].startswith(b"OK")
+    async with office.client("127.0.0.1") as client:  # never leaves the machine, as inside TLS
+        await client.line()
+        await client.ok("LOGIN jim secret")
+    await office.jim.settings.update({"RequireAPOP": "NO", "AccessModes": ["POP", "Mail", "TLS", "Mobile"]})
+    async with office.client() as client:
+        await client.line()
+        last = await client.last("LOGIN jim secret")
+        assert last.startswith(b"NO")
+        assert last.endswith(b"this service is not enabled for the account")
+    await office.jim.settings.update({"AccessModes": ["IMAP", "Mail", "TLS"]})
+    async with office.client("192.0.2.7", domain="example.com") as client:
+        await client.line()
+        last = await client.last("LOGIN jim secret")
+        assert last.startswith(b"NO")
+        assert last.endswith(b"access from your network is denied")
+
+
+@pytest.mark.feature("IMAP-128", "MBOX-067", "ACC-042", "ACC-044", "MBOX-100", "MBOX-102")
+async def test_administrators_enter_by_name(office: Office) -> None:
+    boss = office.domains.find_account("boss")
+    assert boss is not None
+    await office.domains.set_aliases(boss, ["chief"])
+    async with office.logged_in() as client:
+        for name in ("~boss/INBOX", "~chief/INBOX", "~nobody/INBOX"):
+            last = await client.last(f"SELECT {name}")
+            assert last == b"NO [NONEXISTENT] there is no such account, or you have no access to it", name
+        await filled(client, 1)
+        assert await client.ok("STATUS ~jim/INBOX (MESSAGES)") == [b"* STATUS ~jim/INBOX (MESSAGES 1)"]
+    office.domains.main.access["jim"] = ["Master"]
+    async with office.logged_in() as client:
+        await filled(client, 2, "~boss/INBOX")
+        assert b"* 2 EXISTS" in await client.ok("SELECT ~boss/INBOX")
+        assert await client.ok("STATUS ~chief/INBOX (MESSAGES)") == [b"* STATUS ~chief/INBOX (MESSAGES 2)"]
