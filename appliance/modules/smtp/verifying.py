@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
 from appliance.formats.addresses import literal_address
 from appliance.kernel.channel import Channel
+from appliance.modules.smtp.names import MAX_EXCHANGERS, Names, Unresolved
 from appliance.modules.smtp.routing import MODULE
 from appliance.protocols.smtp import Reply
 from appliance.router.route import Route
-
-
-class Unresolved(Exception):
-    """A name that cannot be resolved: for good, or `temporary` (no answer)."""
-
-    def __init__(self, text: str, *, temporary: bool, code: str = "5.1.2") -> None:
-        super().__init__(text)
-        self.temporary = temporary
-        self.code = code
-
-
-class Names(Protocol):
-    """The resolver, in the terms of mail. Both raise Unresolved."""
-
-    async def exchangers(self, domain: str) -> Sequence[str]:
-        """Names of the MX records, best first; the name itself if it has none but an address."""
-        ...
-
-    async def addresses(self, name: str) -> Sequence[str]:
-        """At least one address."""
-        ...
 
 
 class PathVerifier:
@@ -65,9 +44,9 @@ class PathVerifier:
     async def _check(self, domain: str) -> Reply | None:
         exchangers = await self._names.exchangers(domain)
         trouble: Unresolved | None = None
-        for name in exchangers[:10]:
+        for exchanger in exchangers[:MAX_EXCHANGERS]:
             try:
-                addresses = await self._names.addresses(name)
+                addresses = await self._names.addresses(exchanger.name)
             except Unresolved as error:
                 trouble = error if trouble is None or error.temporary else trouble
                 continue

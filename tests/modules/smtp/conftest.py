@@ -21,12 +21,13 @@ from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
+from appliance.modules.smtp.names import Exchanger, Unresolved
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.service import SmtpService
 from appliance.modules.smtp.settings import SMTP
 from appliance.modules.smtp.surroundings import LoginRefused, Sender, Surroundings
-from appliance.modules.smtp.verifying import PathVerifier, Unresolved
+from appliance.modules.smtp.verifying import PathVerifier
 from appliance.objects import declarations as d
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import DigestProof, Done
@@ -53,14 +54,14 @@ class FakeNames:
         if name in self.silent:
             raise Unresolved("no answer", temporary=True, code="4.4.3")
 
-    async def exchangers(self, domain: str) -> Sequence[str]:
+    async def exchangers(self, domain: str) -> Sequence[Exchanger]:
         self._ask(domain)
         if domain in self.mx:
             if self.mx[domain] == [""]:
                 raise Unresolved("takes no mail", temporary=False, code="5.1.10")
-            return self.mx[domain]
+            return [Exchanger(10 * place, name) for place, name in enumerate(self.mx[domain])]
         if domain in self.a:
-            return [domain]
+            return [Exchanger(0, domain)]
         raise Unresolved("no such domain", temporary=False)
 
     async def addresses(self, name: str) -> Sequence[str]:

@@ -1,0 +1,304 @@
+"""The sending side: one queue for each host, its messages one after the other over one connection (manual, chapter 29).
+
+What delays what: no connection delays the queue, a transfer that fails delays the message, a recipient that is refused for
+now delays the recipient. Each for the retry interval, which depends on how long the message has waited. The transfer room
+warns senders and gives messages up (`warn_after`, `keep`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import trio
+
+from appliance.formats.addresses import Path, split_address
+from appliance.formats.wildcards import matches
+from appliance.kernel.channel import Channel
+from appliance.kernel.clock import Clock
+from appliance.kernel.log import Logger
+from appliance.kernel.sessions import Sessions
+from appliance.kernel.statistics import Statistics
+from appliance.kernel.tasks import TaskStatus
+from appliance.modules.smtp.connecting import Connector, Unreachable
+from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
+from appliance.modules.smtp.names import Unresolved
+from appliance.modules.smtp.retries import retry_delay, warning_ages
+from appliance.modules.smtp.routing import MODULE
+from appliance.modules.smtp.settings import (
+    ADD_CHANNEL_AFTER,
+    HOLD_DOMAINS,
+    HOST_CHANNELS,
+    KEEP_TRYING,
+    RCPT_PORTION,
+    SEND_CHANNELS,
+)
+from appliance.protocols.smtp import Reply
+from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient
+from appliance.transfer.queues import ModuleQueue, QueueEntry, Queues
+
+TAG: Final = "SMTPO"
+
+#: A queue that is longer gets all its channels at once.
+_LONG_QUEUE: Final = 50
+#: Connections that may break within one turn of a queue before it waits.
+_MAX_BREAKS: Final = 3
+_LOOK: Final = 5.0
+_LETTERS: Final = {"N": "NEVER", "S": "SUCCESS", "F": "FAILURE", "D": "DELAY"}
+
+
+class Line(Protocol):
+    """The schedule of outgoing traffic."""
+
+    def session(self, kind: str, *, override: bool = False) -> AbstractAsyncContextManager[None]: ...
+
+
+class SmtpSender:
+    """The delivery module SMTP; `attach` registers it."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        line: Line,
+        sessions: Sessions,
+        log: Logger,
+        clock: Clock,
+        statistics: Statistics,
+    ) -> None:
+        self.connector = connector
+        self.settings = connector.settings
+        self._queues: Queues | None = None
+        self._line = line
+        self._sessions = sessions
+        self._log = log
+        self._clock = clock
+        self._active: dict[str, int] = {}
+        self._progress: dict[str, float] = {}
+        self._sent = statistics.counter("smtp.sent", "messages sent by SMTP")
+        self._sent_bytes = statistics.counter("smtp.sent.bytes", "octets of messages sent by SMTP")
+        self._sent_recipients = statistics.counter("smtp.sent.recipients", "recipients of messages sent by SMTP")
+        self._failures = statistics.counter("smtp.unreachable", "hosts that could not be reached")
+
+    def attach(self, queues: Queues) -> None:
+        """Be the module SMTP of these queues."""
+        self._queues = queues
+        queues.modules[MODULE] = self
+
+    def release(self, host: str) -> bool:
+        """Start the queue of a host, whatever holds it back; whether there was one (ETRN, RELEASESMTPQUEUE)."""
+        if self._queues is None:
+            return False
+        queue = self._queues.get(MODULE, host)
+        return queue is not None and len(queue) > 0 and self._queues.release(MODULE, host)
+
+    def _reconsider(self) -> None:
+        if self._queues is not None:
+            self._queues.reconsider(MODULE)
+
+    def _backlog(self, host: str) -> int:
+        queue = self._queues.get(MODULE, host) if self._queues is not None else None
+        return queue.backlog() if queue is not None else 0
+
+    # -- what the queues ask ------------------------------------------------------------------------------------------
+
+    def concurrency(self) -> int:
+        """Sending: Channels."""
+        return self.settings[SEND_CHANNELS]
+
+    def channels(self, host: str) -> int:
+        """Channels/Host: one; more for a long queue, or where none of those at work finished anything for some time."""
+        limit, active = self.settings[HOST_CHANNELS], self._active.get(host, 0)
+        if self._backlog(host) > _LONG_QUEUE:
+            return limit
+        quiet = trio.current_time() - self._progress.get(host, trio.current_time())
+        if active and quiet >= self.settings[ADD_CHANNEL_AFTER]:
+            return min(limit, active + 1)
+        return max(1, min(limit, active))
+
+    def holds(self, host: str) -> bool:
+        """Hold Mail for Domains."""
+        return any(matches(picture, host) for picture in self.settings[HOLD_DOMAINS])
+
+    def warn_after(self, host: str) -> Sequence[int]:
+        """Send Warnings After."""
+        return warning_ages(self.settings)
+
+    def keep(self, host: str) -> int | None:
+        """Keep Trying for; held mail too."""
+        return self.settings[KEEP_TRYING]
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """Look from time to time whether slow hosts get another channel, and at once when a setting changes."""
+        end = self.settings.watch(lambda changed: self._reconsider())
+        try:
+            task_status.started()
+            while True:
+                await trio.sleep(_LOOK)
+                if self._active:
+                    self._reconsider()
+        finally:
+            end()
+
+    # -- a queue's turn -----------------------------------------------------------------------------------------------
+
+    async def process(self, queue: ModuleQueue) -> None:
+        """Send what is due in a queue."""
+        host = queue.host
+        session = self._sessions.open(TAG, host, self._clock.now())
+        log = self._log.session(session.number, host)
+        self._active[host] = self._active.get(host, 0) + 1
+        self._progress.setdefault(host, trio.current_time())
+        try:
+            async with self._line.session(TAG, override=queue.released):
+                for _ in range(_MAX_BREAKS):
+                    if await self._visit(queue, log) or queue.next_due() != 0.0:
+                        return
+                self._delay_queue(queue, "the connection breaks again and again", log)
+        finally:
+            self._sessions.close(session)
+            self._active[host] -= 1
+            if not self._active[host]:
+                del self._active[host], self._progress[host]
+
+    async def _visit(self, queue: ModuleQueue, log: Logger) -> bool:
+        """One connection; whether the queue's turn is over."""
+        try:
+            plan = await self.connector.finder.plan(queue.host)
+            dialogue, channel, name = await self.connector.open(queue.host, plan, log)
+        except Unresolved as error:
+            await self._give_up(queue, str(error), error.code, log, final=not error.temporary)
+            return True
+        except Unreachable as error:
+            self._failures.add()
+            await self._give_up(queue, str(error), error.code, log, final=error.final)
+            return True
+        try:
+            async for entry in queue:
+                if not await self._send_entry(queue, entry, dialogue, channel, name, log):
+                    return False
+            await dialogue.quit()
+        finally:
+            channel.close()
+        return True
+
+    async def _give_up(self, queue: ModuleQueue, text: str, code: str, log: Logger, *, final: bool) -> None:
+        if not final:
+            self._delay_queue(queue, text, log)
+            return
+        log.problem("%s: %s", queue.host, text)
+        outcome = Outcome(Kind.FAILED, "5" + code[1:], f"host {queue.host}: {text}", queue.host)
+        async for entry in queue:
+            entry.finish(entry.recipients, outcome)
+
+    def _delay_queue(self, queue: ModuleQueue, text: str, log: Logger) -> None:
+        if self._active.get(queue.host, 0) > 1:
+            log.low("no more connections: %s", text)
+            return  # others are at work there
+        oldest = min((message.arrived for message in queue.messages), default=self._clock.now())
+        for message in queue.messages:
+            for recipient in queue.recipients(message):
+                recipient.reason = f"host {queue.host} is unavailable: {text}"
+        seconds = retry_delay(self.settings, self._clock.now() - oldest)
+        log.problem("the queue waits for %d seconds: %s", seconds, text)
+        queue.delay(seconds, text)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    async def _send_entry(
+        self, queue: ModuleQueue, entry: QueueEntry, dialogue: Dialogue, channel: Channel, name: str, log: Logger
+    ) -> bool:
+        """Send one message to all recipients that are due; whether the connection is still good."""
+        portion = self.settings[RCPT_PORTION]
+        left = list(entry.recipients)
+        while left:
+            now, left = left[:portion], left[portion:]
+            try:
+                more = await self._transact(entry, now, dialogue, name, log)
+            except Disconnected as error:
+                # Only this message waits: it may be the reason, and the others should not suffer from it.
+                entry.delay(None, self._retry(entry), f"{name}: {error}")
+                log.problem("[%d] %s: %s", entry.message.id, name, error)
+                return False
+            left = more + left
+        self._progress[queue.host] = trio.current_time()
+        return True
+
+    def _retry(self, entry: QueueEntry) -> float:
+        return retry_delay(self.settings, self._clock.now() - entry.message.arrived)
+
+    async def _transact(
+        self, entry: QueueEntry, recipients: list[Recipient], dialogue: Dialogue, name: str, log: Logger
+    ) -> list[Recipient]:
+        """One transaction; answers the recipients for whom another one is to be made at once."""
+        message = entry.message
+        sending = Sending(
+            Path(*split_address(message.sender)),
+            [_envelope(recipient) for recipient in recipients],
+            size=message.wire_size + len(message.added_header),
+            ret=message.ret,
+            envid=message.envid,
+            utf8=message.smtputf8,
+        )
+        answers = await dialogue.transact(sending, None if message.test else self._content(message))
+        accepted, again = self._judge(entry, recipients, answers, name)
+        if not accepted:
+            return []
+        reply = answers.message
+        if message.test:
+            entry.finish(accepted, Outcome(Kind.RELAYED, "2.1.5", "the address was accepted", name))
+            return again
+        assert reply is not None
+        if not reply.positive:
+            self._refused(entry, accepted, reply, name)
+            return again
+        if dialogue.dsn:
+            # The next host has taken over the duty to report success (RFC 3461, 5.2.2).
+            for recipient in accepted:
+                recipient.notify = recipient.notify.replace("S", "") or ("F" if recipient.notify else "")
+        entry.finish(accepted, Outcome(Kind.RELAYED, "2.0.0", str(reply), name))
+        self._sent.add()
+        self._sent_bytes.add(message.wire_size)
+        self._sent_recipients.add(len(accepted))
+        log.major("[%d] relayed to %s: %s", message.id, name, reply)
+        return again
+
+    async def _content(self, message: QueuedMessage) -> AsyncIterator[bytes]:
+        if message.added_header:
+            yield message.added_header
+        async for chunk in message.chunks():
+            yield chunk
+
+    def _judge(
+        self, entry: QueueEntry, recipients: list[Recipient], answers: Answers, name: str
+    ) -> tuple[list[Recipient], list[Recipient]]:
+        """The recipients that were accepted, and those for another transaction; the others get their result."""
+        if not answers.mail.positive:
+            self._refused(entry, recipients, answers.mail, name)
+            return [], []
+        accepted: list[Recipient] = []
+        full: list[Recipient] = []
+        for recipient, reply in zip(recipients, answers.recipients, strict=True):
+            assert reply is not None
+            if reply.positive:
+                accepted.append(recipient)
+            elif reply.code in (452, 552) and accepted:
+                full.append(recipient)  # too many for one transaction (RFC 5321, 4.5.3.1.10)
+            else:
+                self._refused(entry, [recipient], reply, name)
+        return accepted, full
+
+    def _refused(self, entry: QueueEntry, recipients: list[Recipient], reply: Reply, name: str) -> None:
+        text = f"{name} says {reply}"
+        if reply.permanent:
+            entry.finish(recipients, Outcome(Kind.FAILED, reply.status or "5.0.0", text, name))
+            return
+        for recipient in recipients:
+            entry.delay(recipient, self._retry(entry), text)
+
+
+def _envelope(recipient: Recipient) -> tuple[Path, tuple[str, ...] | None, str]:
+    """Path, NOTIFY and ORCPT; the original recipient is the address before it was rerouted, if none was given."""
+    address = recipient.route.address if recipient.route is not None else recipient.address
+    notify = tuple(_LETTERS[letter] for letter in recipient.notify if letter in _LETTERS) or None
+    return Path(*split_address(address)), notify, recipient.orcpt or f"rfc822;{recipient.address}"
