@@ -105,7 +105,8 @@ class Pillarbox(Process):
 
     def logs(self, characters: int = 8000) -> str:
         """The end of its output and of its newest log file."""
-        files = sorted((self.base / "SystemLogs").glob("*.log"))
+        folder = self.base / "SystemLogs"
+        files = sorted(folder.iterdir()) if folder.exists() else []
         log = files[-1].read_text(errors="replace")[-characters:] if files else "(no log file)"
         return f"--- output of {self.setup.main_domain} on {LOOPBACK}\n{self.said()}\n--- log\n{log}"
 
