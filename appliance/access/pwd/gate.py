@@ -15,6 +15,7 @@ from appliance.kernel.log import Logger
 from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
+from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import Done
 
@@ -25,6 +26,11 @@ class Login(Protocol):
     @property
     def session(self) -> AccountSession:
         """The opened account; the PWD session closes it."""
+        ...
+
+    @property
+    def account(self) -> Account:
+        """Whose account it is; its name may change while the session lasts."""
         ...
 
 

@@ -191,22 +191,22 @@ class PwdSession:
 
     def _caller(self, login: Login) -> Caller:
         """Who asks, made anew for each command: the account may have another name by now."""
-        name = login.session.name
-        account = self._around.domains.find_account(name)
-        full = account.full_name if account is not None else name
+        account, channel = login.account, self._channel
         return Caller(
-            full,
-            full.rpartition("@")[2],
+            account.full_name,
+            account.domain.name,
             SERVICE,
             self._around.domains,
-            self._channel.peer.address,
-            self._channel.secure,
+            channel.peer.address,
+            channel.secure,
+            channel.client,
         )
 
     async def _change_password(self, login: Login, password: str) -> None:
-        name = login.session.name
+        account = login.account
         try:
-            account = await self._around.domains.require_account(name)
+            if account.removed:
+                raise OperationError("the account is removed")
             if not account.settings[declarations.PASSWORD_CHANGE]:
                 raise OperationError("you are not allowed to change the password")
             check_new(password)
@@ -219,7 +219,7 @@ class PwdSession:
             await self._reply(pwd.FAILED, str(error))
         else:
             self._count("changes")
-            self._log.major("%s has changed the password from [%s]", name, self._channel.peer.address)
+            self._log.major("%s has changed the password from [%s]", account.full_name, self._channel.peer.address)
             await self._reply(pwd.SUCCESS, self._around.strings.text("PWDChanged"))
 
     async def _command(self, login: Login, line: str) -> None:

@@ -32,6 +32,7 @@ from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import run_session
 from appliance.objects import declarations as d
 from appliance.objects import operations as object_operations
+from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
 from appliance.protocols.sasl import DigestProof, Done, PlainPassword
 
@@ -67,6 +68,7 @@ class NoRequests:
 @dataclass
 class Granted:
     session: AccountSession
+    account: Account
 
 
 class Door:
@@ -88,7 +90,7 @@ class Door:
             await trio.sleep(self.pause)
             raise LoginRefused("Incorrect Account Name or Password")
         account = await self.domains.require_account(name.replace("%", "@"))
-        return Granted(AccountSession(account.full_name, NoRequests()))
+        return Granted(AccountSession(account.full_name, NoRequests()), account)
 
     async def password(self, name: str, password: str, service: str, channel: Channel) -> Granted:
         assert service == "PWD"

@@ -240,3 +240,13 @@ async def test_sessions_are_in_the_table_and_are_told_good_bye(office: Office) -
         session.kick("the server is shutting down")
         assert await client.line() == "501 the session is closed: the server is shutting down"
         assert await client.closed()
+
+
+async def test_an_account_keeps_its_session_under_a_new_name(office: Office) -> None:
+    async with office.logged_in() as master, office.logged_in("jim", "secret") as client:
+        assert await master.say("RenameAccount jim into james") == "200 OK"
+        assert isinstance(await client.data("GetAccountSettings *"), dict)
+        assert await client.say("NEWPASS fresh") == "200 password changed"
+        assert await master.say("VerifyAccountPassword james PASSWORD fresh") == "200 OK"
+        assert await master.say("DeleteAccount james") == "200 OK"
+        assert (await client.say("NEWPASS again")).startswith("501 ")
