@@ -12,7 +12,7 @@ from appliance.protocols.imap.commands import Identity
 if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
 
-BASE: Final = ("IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE", "LOGIN-REFERRALS")
+BASE: Final = ("IMAP4rev1", "IMAP4", "LITERAL+", "SASL-IR", "ID", "ENABLE", "LOGIN-REFERRALS")
 LOGGED_IN: Final = (
     "NAMESPACE",
     "IDLE",

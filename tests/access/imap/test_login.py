@@ -21,7 +21,7 @@ def b64(data: bytes) -> bytes:
     return base64.b64encode(data)
 
 
-@pytest.mark.feature("IMAP-004", "IMAP-019", "IMAP-020", "IMAP-109")
+@pytest.mark.feature("IMAP-004", "IMAP-019", "IMAP-020", "IMAP-109", "STD-050")
 async def test_greeting_to_logout(post: Post) -> None:
     await post.strings.change({"IMAPPrompt": "Office mail ^0"})
     async with post.client() as client:
@@ -33,6 +33,8 @@ async def test_greeting_to_logout(post: Post) -> None:
             assert name in capability.split()
         assert await client.ok("ID NIL") == [b'* ID ("name" "Pillarbox" "version" "1.0")']
         assert await client.ok("NOOP") == []
+        await client.ok("LOGIN jim secret")
+        assert await client.ok('ID ("name" "test")') == [b'* ID ("name" "Pillarbox" "version" "1.0")']
         lines = await client.do("LOGOUT")
         assert lines[0].startswith(b"* BYE")
         assert lines[1].startswith(b"OK")
@@ -40,7 +42,7 @@ async def test_greeting_to_logout(post: Post) -> None:
     assert post.statistics.counter("imap.sessions").value == 1
 
 
-@pytest.mark.feature("IMAP-010", "IMAP-105", "IMAP-005", "IMAP-003")
+@pytest.mark.feature("IMAP-010", "IMAP-105", "IMAP-005", "IMAP-003", "STD-059")
 async def test_login_with_atoms_strings_and_literals(post: Post, autojump_clock: object) -> None:
     post.account.stored = "pass word"
     for command in (b'LOGIN jim "pass word"', b"LOGIN {3+}\r\njim {9+}\r\npass word", b'LOGIN "jim" {9+}\r\npass word'):
@@ -108,7 +110,7 @@ async def test_all_methods(post: Post, name: str, initial: bool, autojump_clock:
         assert (await client.last("LOGIN jim secret")).startswith(b"BAD")
 
 
-@pytest.mark.feature("IMAP-011")
+@pytest.mark.feature("IMAP-011", "SEC-014", "STD-023", "STD-063")
 async def test_a_dialogue_is_cancelled(post: Post) -> None:
     async with post.client() as client:
         await client.line()
@@ -146,7 +148,7 @@ async def test_clear_text_is_refused_without_tls(post: Post) -> None:
         await client.ok("LOGIN jim secret")
 
 
-@pytest.mark.feature("IMAP-014", "IMAP-124", "IMAP-112")
+@pytest.mark.feature("IMAP-014", "IMAP-124", "IMAP-112", "STD-052")
 async def test_starttls(post: Post) -> None:
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -102,7 +102,7 @@ async def test_names_in_other_scripts(post: Post) -> None:
         assert b'"/" "R&AOk-sum&AOk- 1"' in b"".join(await client.ok('LIST "" *'))
 
 
-@pytest.mark.feature("IMAP-037", "IMAP-038", "IMAP-039", "IMAP-110")
+@pytest.mark.feature("IMAP-037", "IMAP-038", "IMAP-039", "IMAP-110", "STD-107")
 async def test_list(post: Post) -> None:
     post.account.put(b"x", "a/b/c")
     async with post.logged_in() as client:
@@ -127,7 +127,7 @@ async def test_marked(post: Post) -> None:
         assert await client.ok('LIST "" news') == [b'* LIST (\\HasNoChildren \\Unmarked) "/" news']
 
 
-@pytest.mark.feature("IMAP-117", "IMAP-118", "IMAP-115", "IMAP-116", "IMAP-044", "MBOX-045", "MBOX-046")
+@pytest.mark.feature("IMAP-117", "IMAP-118", "IMAP-115", "IMAP-116", "IMAP-044", "MBOX-045", "MBOX-046", "STD-109")
 async def test_own_items_of_status_and_list(post: Post) -> None:
     post.fill(2, "mail", flags=int(Flag.SEEN))
     post.fill(1, "mail")
@@ -170,13 +170,13 @@ async def test_subscription(post: Post) -> None:
         assert await client.ok('LSUB "" gone') == []
 
 
-@pytest.mark.feature("IMAP-107")
+@pytest.mark.feature("IMAP-107", "STD-054")
 async def test_namespace(post: Post) -> None:
     async with post.logged_in() as client:
         assert await client.ok("NAMESPACE") == [b'* NAMESPACE (("" "/")) (("~" "/")) NIL']
 
 
-@pytest.mark.feature("IMAP-101", "IMAP-102", "IMAP-103", "IMAP-104")
+@pytest.mark.feature("IMAP-101", "IMAP-102", "IMAP-103", "IMAP-104", "STD-060")
 async def test_quota(post: Post) -> None:
     post.account.put(b"x" * 2 * 1024 * 1024)
     post.account.limit = 10 * 1024 * 1024

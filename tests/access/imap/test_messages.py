@@ -39,7 +39,7 @@ async def test_fetch_of_rows(post: Post) -> None:
         assert structure.lower().startswith(b'* 1 fetch (bodystructure ("text" "plain"')
 
 
-@pytest.mark.feature("IMAP-070", "IMAP-071", "IMAP-076", "IMAP-119", "IMAP-120", "IMAP-121")
+@pytest.mark.feature("IMAP-070", "IMAP-071", "IMAP-076", "IMAP-119", "IMAP-120", "IMAP-121", "STD-064")
 async def test_fetch_of_texts(post: Post) -> None:
     data = letter(1, b"X-Test: 1\r\n", b"0123456789 body\r\n")
     head, body = data[: -len(b"0123456789 body\r\n")], b"0123456789 body\r\n"
@@ -50,6 +50,7 @@ async def test_fetch_of_texts(post: Post) -> None:
         return b"%b {%d}\r\n%b" % (label, len(octets), octets)
 
     async with post.logged_in("INBOX") as client:
+        assert {b"IMAP4", b"IMAP4rev1"} <= set((await client.ok("CAPABILITY"))[0].split())
         assert await client.ok("FETCH 1 RFC822.HEADER") == [b"* 1 FETCH (" + text(b"RFC822.HEADER", head) + b")"]
         assert await client.ok("FETCH 1 BODY.PEEK[TEXT]") == [b"* 1 FETCH (" + text(b"BODY[TEXT]", body) + b")"]
         assert await client.ok("FETCH 1 RFC822.PEEK") == [b"* 1 FETCH (" + text(b"RFC822", data) + b")"]
@@ -192,7 +193,7 @@ async def test_without_the_right_reading_marks_nothing(post: Post) -> None:
         assert await client.ok("FETCH 1 FLAGS") == [b"* 1 FETCH (FLAGS (\\Recent))"]
 
 
-@pytest.mark.feature("IMAP-053", "IMAP-052", "IMAP-114", "IMAP-051")
+@pytest.mark.feature("IMAP-053", "IMAP-052", "IMAP-114", "IMAP-051", "STD-110")
 async def test_expunge_close_unselect(post: Post) -> None:
     post.fill(5)
     async with post.logged_in("INBOX") as client:
@@ -212,7 +213,7 @@ async def test_expunge_close_unselect(post: Post) -> None:
         assert (await client.last("CLOSE")).startswith(b"BAD")
 
 
-@pytest.mark.feature("IMAP-108")
+@pytest.mark.feature("IMAP-108", "STD-053")
 async def test_uid_expunge(post: Post) -> None:
     post.fill(3, flags=DELETED)
     async with post.logged_in("INBOX") as client:
@@ -378,7 +379,7 @@ async def test_a_large_message_goes_through_in_pieces(post: Post) -> None:
     assert len(post.account.mailboxes["INBOX"].messages) == 1
 
 
-@pytest.mark.feature("IMAP-111")
+@pytest.mark.feature("IMAP-111", "STD-108")
 async def test_several_messages_in_one_append(post: Post) -> None:
     async with post.logged_in() as client:
         last = await client.last(

@@ -29,7 +29,7 @@ async def test_noop_tells_what_others_did(post: Post) -> None:
         assert await one.ok("UID SEARCH ALL") == [b"* SEARCH 101 103 104"]
 
 
-@pytest.mark.feature("IMAP-054", "IMAP-055", "ACC-038")
+@pytest.mark.feature("IMAP-054", "IMAP-055", "ACC-038", "STD-057")
 async def test_no_expunge_in_answers_by_number(post: Post) -> None:
     post.fill(4)
     async with post.logged_in("INBOX") as one, post.logged_in("INBOX") as two:
@@ -74,7 +74,7 @@ async def test_recent_belongs_to_one(post: Post) -> None:
         assert b"* 0 RECENT" in await one.ok("SELECT INBOX")
 
 
-@pytest.mark.feature("IMAP-106")
+@pytest.mark.feature("IMAP-106", "STD-058")
 async def test_idle_pushes(post: Post) -> None:
     post.fill(2)
     async with post.logged_in("INBOX") as client, post.logged_in("INBOX") as other:

@@ -107,7 +107,7 @@ def test_an_endless_line_is_refused_once_and_costs_no_memory() -> None:
     assert [type(e) for e in events(server, b"\r\nb NOOP\r\n")] == [Command]
 
 
-@pytest.mark.feature("IMAP-122")
+@pytest.mark.feature("IMAP-122", "STD-051")
 def test_long_lines_are_taken_from_those_who_are_logged_in() -> None:
     line = b"a UID FETCH " + b",".join(b"%d" % n for n in range(10001, 30000, 2))[:65_000].rstrip(b",") + b" FLAGS\r\n"
     assert [type(e) for e in events(known(), line)] == [Command]
