@@ -17,6 +17,7 @@ Invariants:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeAlias
 
@@ -151,6 +152,7 @@ class Journal:
         """
 
         def begin(files: Files) -> tuple[SegmentWriter, list[Segment], Position]:
+            files.sync_directory(os.path.dirname(directory))  # it may have been made a moment ago
             old = find_segments(files, directory)
             epoch = max((segment.epoch for segment in old), default=0) + 1
             position = max((segment.ceiling for segment in old), default=0) + 1
@@ -241,7 +243,7 @@ class Journal:
     def _take(self, frames: tuple[Frame, ...], refusable: bool) -> Ticket:
         if self.failed is not None:
             raise JournalFailed(*self.failed.args)
-        if refusable and not self._writer.spare_ready:
+        if refusable and self._writer.short:
             raise JournalFull("no space for the journal")
         largest = self._writer.room
         for frame in frames:
@@ -260,7 +262,7 @@ class Journal:
 
     async def room(self) -> None:
         """Before something new is appended: if space was short, look whether it still is (once a second at most)."""
-        if self._writer.spare_ready:
+        if not self._writer.short:
             return
         now = trio.current_time()
         if now - self._space_tried >= _RETRY_SPACE and self.failed is None:

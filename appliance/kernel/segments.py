@@ -139,7 +139,7 @@ class SegmentWriter:
     """Writes frames to the current segment, and goes on to the next when it is full. Lives in the journal's worker.
 
     One spare segment is kept prepared, so that going on needs no space. After it was taken and no other could be made,
-    `spare_ready` is false: what is left of the current segment is then the reserve for finishing what was accepted.
+    `short` is true: what is left of the current segment is then the reserve for finishing what was accepted.
     """
 
     def __init__(self, directory: str, size: int, epoch: int) -> None:
@@ -147,7 +147,8 @@ class SegmentWriter:
         self.size = size
         self.epoch = epoch
         self.number = 0
-        self.spare_ready = False
+        self.short = False
+        """There was no space for a spare segment the last time."""
         self.recycling = True
         """Segments that nobody needs are used again instead of being removed."""
         self._handle = -1
@@ -182,7 +183,6 @@ class SegmentWriter:
         self._handle = handle
         self._at = SEGMENT_HEAD
         self.number = number
-        self.spare_ready = False
         return Segment(path, self.epoch, number, position, position + self.size)
 
     def prepare(self, files: Files) -> str:
@@ -190,7 +190,6 @@ class SegmentWriter:
         spare = os.path.join(self.directory, SPARE)
         try:
             if files.stat(spare).size == self.size:
-                self.spare_ready = True
                 return spare
         except FileNotFoundError:
             pass
@@ -204,7 +203,6 @@ class SegmentWriter:
             files.unlink(spare)
             raise
         files.close(handle)
-        self.spare_ready = True
         return spare
 
     def recycle(self, files: Files, segment: Segment) -> None:
@@ -243,8 +241,10 @@ class SegmentWriter:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            return False
-        return True
+            self.short = True
+        else:
+            self.short = False
+        return not self.short
 
     def _flush(self, files: Files, buffers: list[bytes], length: int) -> None:
         if buffers:

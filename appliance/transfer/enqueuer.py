@@ -68,6 +68,7 @@ class Enqueuer:
         settings: Settings,
         clock: Clock,
         log: Logger,
+        rules_log: Logger,
     ) -> None:
         self.rules: ServerRules | None = None
         self._spool = spool
@@ -77,6 +78,7 @@ class Enqueuer:
         self._settings = settings
         self._clock = clock
         self._log = log
+        self._rules_log = rules_log
         self._waiting: deque[QueuedMessage] = deque()
         self._later: list[tuple[float, int]] = []
         self._idle: deque[trio.Event] = deque()
@@ -178,16 +180,15 @@ class Enqueuer:
                 return
         self._unrouted(message, unknown, now)
         self._place(message, routed)
-        if message.done:
-            self._dequeuer.resume(message)
+        self._dequeuer.resume(message)
 
     def _dismiss(self, message: QueuedMessage, verdict: Verdict) -> None:
         waiting = [recipient for recipient in message.waiting if not recipient.taken]
         if verdict.action == "discard":
-            self._log.low("[%d] discarded by a rule", message.id)
+            self._rules_log.low("[%d] discarded by a rule", message.id)
             self._dequeuer.finish(message, waiting, Outcome(Kind.DELIVERED, "2.0.0", "discarded"))
         else:
-            self._log.low("[%d] rejected by a rule: %s", message.id, verdict.text)
+            self._rules_log.low("[%d] rejected by a rule: %s", message.id, verdict.text)
             text = verdict.text or "rejected by a server rule"
             self._dequeuer.finish(message, waiting, Outcome(Kind.FAILED, "5.7.1", text))
 

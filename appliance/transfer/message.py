@@ -150,6 +150,8 @@ class QueuedMessage:
     """Who has the content: the spool."""
     filed: bool = False
     """N.msg exists with all of the content."""
+    leftover: bool = False
+    """A file N.msg of an earlier run is there; it does not count, but goes with the message."""
     synced: bool = False
     """N.msg is durable."""
     offset: int = 0

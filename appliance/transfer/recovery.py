@@ -185,6 +185,8 @@ class Recovery:
                 return
             message.offset, message.marks = head.length, head.marks
             message.filed = message.synced = True
+        else:
+            message.leftover = has_file
         spool.adopt(message, content)
 
     def stored(self) -> Iterator[StoredBefore]:

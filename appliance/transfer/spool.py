@@ -231,6 +231,8 @@ class Spool:
             message.unsafe[stored.account] = ticket.position
             self._stored.setdefault(stored.account, deque()).append((ticket.position, message))
         if message.filed:
+            if not self._patches:
+                self._wake.set()
             for recipient in done:
                 if recipient.index < len(message.marks):
                     self._patches.append((self.path(message.id), message.marks[recipient.index]))
@@ -298,7 +300,7 @@ class Spool:
         while True:
             with trio.move_on_after(self._pause(seen)):
                 await self._wake.wait()
-                if self._leaving:
+                if self._leaving or self._patches:
                     await trio.sleep(_REMOVE_DELAY)  # let some more come together
             self._wake = trio.Event()
             now = trio.current_time()
@@ -348,7 +350,9 @@ class Spool:
             ticket = self.journal.append(frames.finished(message))
         assert ticket is not None
         await ticket.durable()
-        await self.disk.run(_unlink_all, [self.path(message.id) for message in leaving if message.filed])
+        await self.disk.run(
+            _unlink_all, [self.path(message.id) for message in leaving if message.filed or message.leftover]
+        )
         for message in leaving:
             self.live.pop(message.id, None)
             self._file_locks.pop(message.id, None)

@@ -85,7 +85,10 @@ class Transfer:
         self.dequeuer = Dequeuer(self.spool, self.receiver, settings, clock, dequeuer_log, texts, host)
         self.queues.dequeuer = self.dequeuer
         enqueuer_log = log.source("ENQUEUER", lambda: settings[ENQUEUER_LOG])
-        self.enqueuer = Enqueuer(self.spool, self.queues, self.dequeuer, routing, settings, clock, enqueuer_log)
+        rules_log = log.source("ENQUEUERRULES", lambda: settings[ENQUEUER_LOG])
+        self.enqueuer = Enqueuer(
+            self.spool, self.queues, self.dequeuer, routing, settings, clock, enqueuer_log, rules_log
+        )
         self.spool.arrived = self.enqueuer.put
         self.recovery = Recovery(self.spool, os.path.join(base, "BadFiles"))
         self.foreign = ForeignQueue(self.spool, self.recovery, os.path.join(base, "ForeignQueue"))

@@ -91,6 +91,7 @@ async def test_server_rules_decide_once_after_routing_and_before_modules(room: R
     await quiet()
     assert seen == [("spam@x.example", 2, 0)]
     assert room.smtp.calls == [] and room.local.calls == []
+    assert "ENQUEUERRULES [1] discarded" in room.log.text()
     await room.send("bob@out.example", "ann@here.example")
     await quiet()
     assert room.smtp.mail("bob@out.example")[0].startswith(b"X-Checked: yes\nFrom: me")
