@@ -31,6 +31,7 @@ from appliance.kernel.supervisor import run_session
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
 from appliance.router.route import Purpose, Route
 from appliance.router.router import ROUTER, Router
 from tests.accounts.serving import Server, server
@@ -114,11 +115,14 @@ class Office:
                 version="1.0",
             )
         )
+        operations = Operations()
+        object_operations.declare(self.domains, operations)
+        self.commands = CommandLine(operations)
         self.pwd = PwdService(
             pwd_gate.Surroundings(
                 logins=self.logins,
                 domains=self.domains,
-                commands=CommandLine(Operations()),
+                commands=self.commands,
                 settings=Settings(pwd_settings.SETTINGS, MemoryStorage()),
                 log=self.log.source("PWD"),
                 strings=self.strings,

@@ -12,9 +12,12 @@ import trio.testing
 
 from appliance.accounts import login as door
 from appliance.accounts.alerts import set_own
+from appliance.kernel.operations import Caller
 from appliance.objects import declarations as d
-from tests.access.serving import STRANGER, good, office
+from appliance.protocols import sasl
+from tests.access.serving import STRANGER, Office, good, office
 
+WAIT = door.DELAY
 SERVICES = pytest.mark.parametrize("service", ["POP", "PWD"])
 INBOX = b"X-Real-To: abcdef\nSubject: 1\n\n"
 
@@ -113,7 +116,7 @@ async def test_services_and_networks_that_are_switched_off(tmp_path: Path, servi
 
 
 @SERVICES
-@pytest.mark.feature("POP-015", "PWD-014", "SEC-018", "SEC-019")
+@pytest.mark.feature("POP-015", "PWD-014", "SEC-018", "SEC-019", "ACCT-041")
 async def test_secure_method_required(tmp_path: Path, service: str) -> None:
     async with office(tmp_path) as box:
         alice = await box.server.account("alice")
@@ -198,3 +201,88 @@ async def test_a_session_leaves_nothing_open(tmp_path: Path) -> None:
         assert good(await box.reply("alice", service="PWD"))
         await trio.testing.wait_all_tasks_blocked()
         assert len(box.sessions) == 0
+
+
+@pytest.mark.feature("ACCT-028")
+async def test_a_password_that_may_not_be_used(tmp_path: Path) -> None:
+    async with office(tmp_path) as box:
+        alice = await box.server.account("alice")
+        await box.domains.update_account(alice, {"UseAppPassword": "NO"})
+        assert not good(await box.reply("alice"))
+        await box.domains.update_account(alice, {"UseAppPassword": "default"})
+        assert good(await box.reply("alice"))
+
+
+async def cram_md5(box: Office, password: str) -> str:
+    async with box.client() as client:
+        ours = sasl.client_mechanism("CRAM-MD5", "alice", password, nonce=b"")
+        assert ours is not None
+        challenge = await client.say("AUTH CRAM-MD5")
+        return await client.say(sasl.encode(ours.step(sasl.decode(challenge[2:].encode()))).decode())
+
+
+@pytest.mark.feature("SEC-034", "SEC-035", "SEC-036", "SEC-042", "ACCT-032", "ACCT-033", "ACCT-035")
+@pytest.mark.parametrize(("encryption", "readable"), [("clear", True), ("A-crpt", True), ("U-crpt", False)])
+async def test_how_a_password_is_stored_decides_what_it_is_good_for(
+    tmp_path: Path, encryption: str, readable: bool
+) -> None:
+    async with office(tmp_path) as box:
+        master = Caller(None, "office.test", "PWD", box.domains)
+        line = f"UpdateAccountSettings alice@office.test {{PasswordEncryption={encryption};}}"
+        await box.commands.perform(master, line)
+        await box.commands.perform(master, "SetAccountPassword alice@office.test TO Neu1")
+        stored = (box.server.place("alice") / "account.settings").read_text()
+        assert ("Neu1" in stored) == (encryption == "clear")
+        assert good(await box.reply("alice", "Neu1"))
+        assert not good(await box.reply("alice", "secret"))
+        assert good(await cram_md5(box, "Neu1")) == readable
+        assert not good(await cram_md5(box, "secret"))
+
+
+@pytest.mark.feature("SEC-017", "SEC-090", "SEC-091", "SEC-096", "ACCT-044")
+async def test_a_wrong_password_waits_is_told_and_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WAIT == 2
+    monkeypatch.setattr(door, "DELAY", 0.3)
+    async with office(tmp_path) as box:
+        for name in ("alice", "nobody"):
+            start = trio.current_time()
+            reply = await box.reply(name, "wrong")
+            assert trio.current_time() - start >= 0.3
+            assert "Incorrect Account Name or Password" in reply
+        failures = [text for level, _, text in box.log.records if level == 1 and "failed" in text]
+        assert any("alice" in text and "127.0.0.1" in text for text in failures)
+        assert any("nobody" in text for text in failures)
+        await box.security.update({"HideUnknown": "NO"})
+        assert "Incorrect Password" in await box.reply("alice", "wrong")
+        assert "Unknown Account" in await box.reply("nobody", "wrong")
+
+
+@pytest.mark.feature("SEC-093", "SEC-094", "ACCT-042")
+async def test_a_suspended_account_is_enabled_again_after_the_period(tmp_path: Path) -> None:
+    async with office(tmp_path) as box:
+        await box.security.update({"LoginAttempts": "2", "LoginPeriod": "1s"})
+        for _ in range(2):
+            await box.reply("alice", "wrong")
+        assert not good(await box.reply("alice"))
+        await trio.sleep(1.1)
+        assert good(await box.reply("alice"))
+
+
+@pytest.mark.feature("SEC-124")
+async def test_tls_that_is_switched_off_for_an_account(tmp_path: Path) -> None:
+    async with office(tmp_path) as box:
+        alice = await box.server.account("alice")
+        await box.domains.update_account(alice, {"AccessModes": [name for name in d.SERVICES if name != "TLS"]})
+        assert not good(await box.reply("alice", external=True))
+        assert good(await box.reply("alice"))
+
+
+@pytest.mark.feature("ACCT-047")
+async def test_the_last_log_in_is_kept(tmp_path: Path) -> None:
+    async with office(tmp_path) as box:
+        assert good(await box.reply("alice", service="PWD"))
+        account = await box.server.session("alice")
+        info = await account.info()
+        await account.aclose()
+        assert info["#LastAddress"] == "[127.0.0.1]"
+        assert len(str(info["#LastLogin"])) >= 14

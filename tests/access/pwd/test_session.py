@@ -250,3 +250,10 @@ async def test_an_account_keeps_its_session_under_a_new_name(office: Office) -> 
         assert await master.say("VerifyAccountPassword james PASSWORD fresh") == "200 OK"
         assert await master.say("DeleteAccount james") == "200 OK"
         assert (await client.say("NEWPASS again")).startswith("501 ")
+
+
+@pytest.mark.feature("SEC-043")
+async def test_an_administrator_checks_a_password(office: Office) -> None:
+    async with office.logged_in() as client:
+        assert await client.say("VerifyAccountPassword jim PASSWORD secret") == "200 OK"
+        assert (await client.say("VerifyAccountPassword jim PASSWORD Secret")).startswith("5")
