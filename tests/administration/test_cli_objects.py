@@ -15,8 +15,8 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.operations import Caller, OperationError, Operations, Right
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.objects import declarations as d
-from appliance.objects.domains import Domains
 from appliance.objects import operations as object_operations
+from appliance.objects.domains import Domains
 
 
 class FileStorage:
