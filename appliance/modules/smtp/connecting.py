@@ -11,7 +11,7 @@ from appliance.kernel.channel import Channel, ChannelError, connect
 from appliance.kernel.log import Logger
 from appliance.kernel.settings import Settings
 from appliance.modules.smtp.dialogue import Dialogue, Disconnected, Refused
-from appliance.modules.smtp.hosts import Host, HostFinder, Plan
+from appliance.modules.smtp.hosts import LOOP, Host, HostFinder, Plan
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.settings import AUTH_NAME, AUTH_PASSWORD, TLS_DOMAINS, TLS_POSSIBLE
 
@@ -86,6 +86,9 @@ class Connector:
             try:
                 host = await self.finder.resolve(candidate)
             except Unresolved as error:
+                if error.code == LOOP:
+                    # Those that are left are no better than we are; the better ones did not take us, for now.
+                    raise failure if place else Unreachable(str(error), code=LOOP, final=True) from None
                 failure = Unreachable(str(error), code=error.code, final=not error.temporary and len(plan.hosts) == 1)
                 log.problem("%s: %s", candidate.name, error)
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from appliance.formats.iplists import parse_address
 from appliance.kernel.settings import Settings
@@ -11,7 +12,9 @@ from appliance.modules.smtp.names import MAX_EXCHANGERS, Exchanger, Names, Unres
 from appliance.modules.smtp.routing import parse_queue
 from appliance.modules.smtp.settings import FORWARD_TO, PORT
 
-_LOOP = "DNS loop: the mail would come back to this server"
+LOOP: Final = "5.4.6"
+"""The enhanced status of a routing loop (RFC 3463)."""
+_LOOP: Final = "DNS loop: the mail would come back to this server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,14 @@ class HostFinder:
             return exchangers
         better = [one for one in exchangers if one.preference < min(ours)]
         if not better:
-            raise Unresolved(_LOOP, temporary=False, code="5.4.6")
+            raise Unresolved(_LOOP, temporary=False, code=LOOP)
         return better
 
     async def resolve(self, host: Host) -> Host:
         """The host with its addresses. Raises Unresolved, also if it is this server itself."""
         addresses = host.addresses or tuple(await self._names.addresses(host.name.partition(":")[0]))
         if any(self._is_own(address, host.port) for address in addresses):
-            raise Unresolved(_LOOP, temporary=False, code="5.4.6")
+            raise Unresolved(_LOOP, temporary=False, code=LOOP)
         return Host(host.name, host.port, addresses)
 
 

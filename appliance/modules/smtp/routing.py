@@ -57,6 +57,14 @@ def _port(text: str | None) -> int:
     return port
 
 
+def _without_port(host: str) -> str:
+    """The host as the domain of an address (RFC 5321, 4.1.3 knows no port)."""
+    if not host.startswith("["):
+        return host.partition(":")[0]
+    match = _IPV4.fullmatch(host)
+    return f"[{match[1]}]" if match else host.partition("]")[0] + "]"
+
+
 def suffixed_host(domain: str) -> str:
     """The queue of `host.smtp`, `host.port.smtp`, `1.2.3.4.smtp`, `1.2.3.4.port.smtp`. ValueError if there is no host."""
     name = domain[: -len(SUFFIX)]
@@ -95,7 +103,7 @@ class SmtpRouting:
                 parse_queue(domain)
             except ValueError:
                 raise Refused("invalid address in brackets", code="5.1.2") from None
-            return self._accept(address, domain, join_address(address.local, domain))
+            return self._accept(address, domain, join_address(address.local, _without_port(domain)))
         if domain.lower().endswith(SUFFIX):
             try:
                 host = suffixed_host(domain.lower())
@@ -103,7 +111,7 @@ class SmtpRouting:
                 raise Refused(f"{error} before {SUFFIX}", code="5.1.2") from None
             inner = envelope_address(address.local)
             if inner == address.local and "@" not in inner:
-                inner = join_address(inner, host.partition(":")[0])
+                inner = join_address(inner, _without_port(host))
             return self._accept(address, host, inner)
         return None
 
