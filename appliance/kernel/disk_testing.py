@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from appliance.kernel.files import DIRECTORY_MODE, FILE_MODE, FileInfo, Files, OsFiles
 
-__all__ = ["FailingFiles", "Operation", "RecordingFiles", "SlowFiles", "WrappedFiles", "replay", "survivors"]
+__all__ = ["FailingFiles", "Operation", "RecordingFiles", "SlowFiles", "WrappedFiles", "crashes", "replay", "survivors"]
 
 
 class WrappedFiles(Files):
@@ -219,7 +219,8 @@ class Operation:
 class RecordingFiles(WrappedFiles):
     """Writes down every change below `root`, in order, for `replay` and `survivors`.
 
-    Begin with an empty directory. Not for several worker threads at once: use it under an in-loop disk.
+    What is there at the beginning counts as durable; `start` is the length of the record behind it. Not for several worker
+    threads at once: use it under an in-loop disk.
     """
 
     def __init__(self, root: str, inner: Files | None = None) -> None:
@@ -229,6 +230,19 @@ class RecordingFiles(WrappedFiles):
         self._names: dict[str, int] = {}
         self._handles: dict[int, int] = {}
         self._count = 0
+        for directory, directories, names in os.walk(root):
+            for name in sorted(directories):
+                self.log.append(Operation("mkdir", path=self._relative(os.path.join(directory, name))))
+            for name in sorted(names):
+                path = self._relative(os.path.join(directory, name))
+                self._names[path] = self._count
+                self.log.append(Operation("create", self._count, path))
+                with open(os.path.join(directory, name), "rb") as stream:
+                    self.log.append(Operation("write", self._count, data=stream.read()))
+                self.log.append(Operation("sync", self._count))
+                self._count += 1
+            self.log.append(Operation("sync_directory", path=self._relative(directory)))
+        self.start = len(self.log)
 
     def mark(self, text: str) -> None:
         """Put a note into the record: what the outside has been told at this moment."""
@@ -411,10 +425,15 @@ def _move_directory(source: str, target: str, names: dict[str, int], directories
         names[target + name[len(source) :]] = names.pop(name)
 
 
-def crashes(log: Sequence[Operation], seed: int = 0, each: int = 2) -> Iterator[tuple[int, list[Operation]]]:
-    """(length of the prefix, what survives) for every prefix: all of it, the least of it, and `each` random choices."""
+def crashes(
+    log: Sequence[Operation], seed: int = 0, each: int = 2, start: int = 0, step: int = 1
+) -> Iterator[tuple[int, list[Operation]]]:
+    """(length of the prefix, what survives) for every prefix: all of it, the least of it, and `each` random choices.
+
+    `start` is the shortest prefix; with `step` only every so many-th is taken.
+    """
     chance = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
-    for length in range(len(log) + 1):
+    for length in range(start, len(log) + 1, step):
         prefix = log[:length]
         yield length, survivors(prefix, lambda _: True)
         yield length, survivors(prefix, lambda _: False)
