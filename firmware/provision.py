@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -215,9 +215,7 @@ class Provision:
         except (OperationError, TableError, ValueError) as error:
             raise self._fail(self._key_line(item, key), f"{item.where}.{key}", str(error)) from None
 
-    def check(
-        self, components: SettingsRegistry, rows: Mapping[str, Callable[[_Item], tuple[str, Value]]] | None = None
-    ) -> None:
+    def check(self, components: SettingsRegistry) -> None:
         """Whether everything can be applied. Raises ProvisionError naming line and key; changes nothing."""
         domains = {""}
         for item in self.items["server"]:
@@ -251,17 +249,36 @@ class Provision:
                 if found.group.find(key) is None:
                     raise self._fail(self._key_line(item, key), f"{item.where}.{key}", "there is no such setting")
                 self._checked(item, key, lambda f=found, k=key, v=value: f.check({k: to_value(v)}))  # type: ignore[misc]
-        for name, translate in (rows or {}).items():
-            for item in self.items[name]:
+        for item, component, key, value in self._tables():
+            found = components.find(component)
+            if found is None or found.group.find(key) is None:
+                raise self._fail(
+                    self._key_line(item, "service"), f"{item.where}.service", f"there is no service {component}"
+                )
+            self._checked(item, "", lambda f=found, k=key, v=value: f.check({k: v}))  # type: ignore[misc]
 
-                def test(item: _Item = item, translate: Callable[[_Item], tuple[str, Value]] = translate) -> None:
-                    component, value = translate(item)
-                    found = components.find(component)
-                    if found is None:
-                        raise ValueError(f"there is no service {component}")
-                    del value
-
-                self._checked(item, "service" if name == "listener" else "", test)
+    def _tables(self) -> list[tuple[_Item, str, str, Value]]:
+        """What the tables with names of their own set: (item, component, key, value)."""
+        made: list[tuple[_Item, str, str, Value]] = []
+        for item in self.items["client_addresses"]:
+            made.append((item, "IPAddresses", "ClientAddresses", "\n".join(item.values.get("list", ()))))
+        sockets: dict[str, tuple[_Item, list[Value]]] = {}
+        for item in self.items["listener"]:
+            values = item.values
+            row = {
+                "Port": str(values["port"]),
+                "Address": values.get("address", "all"),
+                "TLS": values.get("tls", "off"),
+            }
+            sockets.setdefault(values["service"].upper(), (item, []))[1].append(to_value(row))
+        made += [(item, service, "Listener", rows) for service, (item, rows) in sockets.items()]
+        elements: list[Value] = []
+        names = {"days": "Day", "from": "From", "to": "To", "pause": "Pause"}
+        for item in self.items["schedule"]:
+            elements.append({names[key]: str(value) for key, value in item.values.items()})
+        if elements:
+            made.append((self.items["schedule"][0], "Schedule", "Schedule", elements))
+        return made
 
     # Doing ---------------------------------------------------------------------------------------------------------
 
@@ -290,6 +307,10 @@ class Provision:
             found = components.find(component)
             assert found is not None
             await found.update({key: to_value(value) for key, value in item.values.items()})
+        for _, component, key, value in self._tables():
+            found = components.find(component)
+            assert found is not None
+            await found.update({key: value})
         existing = set(_names(await operations.perform(caller, "ListDomains")))
         for item in self.items["domain"]:
             values = item.values

@@ -1,0 +1,582 @@
+"""The server: reads the base directory, wires the rooms explicitly, opens the root nursery.
+
+Nothing registers itself by being imported, and nothing is shared between two servers of one process. The order of the start
+is the order of `_start`: log, settings, journal, domains, replay, accounts, transfer, modules, listeners.
+"""
+
+from __future__ import annotations
+
+import os.path
+import platform
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import trio
+
+from appliance.access.imap.gate import Surroundings as ImapSurroundings
+from appliance.access.imap.service import ImapService
+from appliance.access.imap.settings import LISTENER as IMAP_LISTENER
+from appliance.access.imap.settings import LOG_LEVEL as IMAP_LOG
+from appliance.access.imap.settings import SETTINGS as IMAP
+from appliance.access.imap.settings import TEXTS as IMAP_TEXTS
+from appliance.access.pop.gate import Surroundings as PopSurroundings
+from appliance.access.pop.service import PopService
+from appliance.access.pop.settings import LOG_LEVEL as POP_LOG
+from appliance.access.pop.settings import SETTINGS as POP
+from appliance.access.pop.settings import TEXTS as POP_TEXTS
+from appliance.access.pwd.gate import Surroundings as PwdSurroundings
+from appliance.access.pwd.service import PwdService
+from appliance.access.pwd.settings import LOG_LEVEL as PWD_LOG
+from appliance.access.pwd.settings import SETTINGS as PWD
+from appliance.access.pwd.settings import TEXTS as PWD_TEXTS
+from appliance.accounts import operations as account_operations
+from appliance.accounts.frames import Safe, decode
+from appliance.accounts.gate import Accounts
+from appliance.accounts.login import LoginRefused, Logins, SenderLogins
+from appliance.accounts.recovery import Redo
+from appliance.administration.cli import CommandLine
+from appliance.kernel import components, log_reading
+from appliance.kernel import schedule as schedule_operations
+from appliance.kernel import sessions as session_operations
+from appliance.kernel.channel import Channel
+from appliance.kernel.clock import Clock, SystemClock
+from appliance.kernel.disk import Disk, WorkerDisk
+from appliance.kernel.journal import Journal
+from appliance.kernel.listener import Listener, Network, OpenSocket, listener_settings
+from appliance.kernel.log import LOG, Log, Logger
+from appliance.kernel.log_reading import LogReader
+from appliance.kernel.network import local_addresses
+from appliance.kernel.notices import Notices
+from appliance.kernel.operations import Caller, Operations, Right
+from appliance.kernel.peers import IP_ADDRESSES, Peers
+from appliance.kernel.resolver import DNR, DNR_LOG, Resolver
+from appliance.kernel.schedule import SCHEDULE, SCHEDULE_LOG, Schedule
+from appliance.kernel.sessions import Sessions
+from appliance.kernel.settings import Group, LogLevel, Setting, Settings, SettingsRegistry, Storage
+from appliance.kernel.settings_files import DictionaryFile
+from appliance.kernel.statistics import Statistics
+from appliance.kernel.strings import Strings
+from appliance.kernel.supervisor import CRASH_RECOVERY, INTERNALS_LOG, Supervisor
+from appliance.kernel.tasks import TaskStatus
+from appliance.kernel.tls import TLS, TLS_LOG, Tls
+from appliance.modules.local.routing import LocalRouting
+from appliance.modules.local.settings import ENVELOPE_FIELD, LOCAL
+from appliance.modules.smtp.module import Rooms, SmtpModule
+from appliance.modules.smtp.routing import SmtpRouting
+from appliance.modules.smtp.settings import LISTENER as SMTP_LISTENER
+from appliance.modules.smtp.settings import SMTP
+from appliance.modules.smtp.surroundings import Sender
+from appliance.objects import declarations as d
+from appliance.objects import operations as object_operations
+from appliance.objects.domains import Domains
+from appliance.objects.presence import Presence
+from appliance.router.router import LOG_LEVEL as ROUTER_LOG
+from appliance.router.router import ROUTER, Router
+from appliance.transfer.recovery import StoredBefore
+from appliance.transfer.reports import TEXTS as REPORT_TEXTS
+from appliance.transfer.settings import QUEUE, TEMPFILES
+from appliance.transfer.transfer import Transfer
+from appliance.web.front import REFUSAL, HttpFront
+from webadmin.app import application
+from webadmin.domain_pages import DomainPages
+from webadmin.monitor_pages import MonitorPages
+from webadmin.settings_pages import Information, SettingsPages
+from webadmin.site import NotAuthenticated, Site
+
+HTTP_LOG = Setting("LogLevel", LogLevel(), 2, "Log")
+ADMIN_LISTENER = listener_settings([(8010, "Off"), (9010, "On")], channels=100)
+HTTPA = Group("HTTPA", "WebAdmin Interface", (HTTP_LOG, *ADMIN_LISTENER))
+GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG))
+
+#: Seconds that the end of the transfer may take.
+_CLOSE = 2.0
+
+try:
+    VERSION = version("pillarbox")
+except PackageNotFoundError:
+    VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """What the command line decides. `console` gets each log line; `trouble` what belongs into the operating system's log;
+    `loopback` serialises every request to an account (tests)."""
+
+    base: str
+    port_offset: int = 0
+    log_all: bool = False
+    console: Callable[[bytes], object] | None = None
+    trouble: Callable[[str], None] | None = None
+    loopback: bool = False
+
+
+class _EarlySink:
+    """Keeps what settings files have to report until there is a log (whose own settings are in such a file)."""
+
+    def __init__(self) -> None:
+        self.log: Log | None = None
+        self.everything = False
+        self._kept: list[tuple[int, str, str]] = []
+
+    def put(self, level: int, tag: str, text: str) -> None:
+        if self.log is not None:
+            self.log.put(level, tag, text)
+        else:
+            self._kept.append((level, tag, text))
+
+    def attach(self, log: Log) -> None:
+        self.log = log
+        for record in self._kept:
+            log.put(*record)
+        self._kept.clear()
+
+
+class Server:
+    """One server. `run` serves until `stop`; `disk` and `clock` may be given by tests.
+
+    `provision` is awaited when the domains and all components are there and before the first listener opens.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        *,
+        disk: Disk | None = None,
+        clock: Clock | None = None,
+        provision: Callable[[Server], Awaitable[None]] | None = None,
+    ) -> None:
+        self.options = options
+        self.disk = disk or WorkerDisk()
+        self.clock = clock or SystemClock()
+        self.provision = provision
+        self.statistics = Statistics()
+        self.sessions = Sessions()
+        self.notices = Notices()
+        self.operations = Operations()
+        self.components = SettingsRegistry()
+        self.listeners: list[Listener] = []
+        #: Set when everything is open.
+        self.ready = trio.Event()
+        #: True if this start made the postmaster account.
+        self.first_start = False
+        sink = _EarlySink()
+        self._files_log = Logger(sink, "SYSTEM", lambda: 5)
+        self._make_components()
+        self.log = Log(
+            self.disk,
+            self._path("SystemLogs"),
+            self.log_settings,
+            self.clock,
+            everything=options.log_all,
+            console=options.console,
+            trouble=options.trouble,
+            version=f"Pillarbox {VERSION}",
+        )
+        sink.attach(self.log)
+        self.system = self.log.source("SYSTEM", lambda: self.general[INTERNALS_LOG])
+        self.supervisor = Supervisor(self.general, self.system, self.sessions, self.statistics, trouble=options.trouble)
+        self.strings = Strings(self._storage(self._path("Settings", "Strings.settings"), 0o640), self.system)
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self.options.base, *names)
+
+    def _storage(self, path: str, mode: int) -> Storage:
+        return DictionaryFile(self.disk, path, self._files_log, mode)
+
+    def _component(self, group: Group) -> Settings:
+        secret = any(setting.secret for setting in group)
+        path = self._path("Settings", f"{group.name}.settings")
+        return self.components.add(Settings(group, self._storage(path, 0o600 if secret else 0o640)))
+
+    def _make_components(self) -> None:
+        """Everything that has settings, in the order of the Settings pages."""
+        self.general = self._component(GENERAL)
+        self.router_settings = self._component(ROUTER)
+        self.smtp_settings = self._component(SMTP)
+        self.local_settings = self._component(LOCAL)
+        self.pop_settings = self._component(POP)
+        self.imap_settings = self._component(IMAP)
+        self.pwd_settings = self._component(PWD)
+        self.admin_settings = self._component(HTTPA)
+        self.address_settings = self._component(IP_ADDRESSES)
+        self.schedule_settings = self._component(SCHEDULE)
+        self.queue_settings = self._component(QUEUE)
+        self.temp_settings = self._component(TEMPFILES)
+        self.login_settings = self._component(d.LOGIN_SECURITY)
+        self.resolver_settings = self._component(DNR)
+        self.tls_settings = self._component(TLS)
+        self.log_settings = self._component(LOG)
+
+    def _host(self) -> str:
+        return self.domains.main.name
+
+    # Life ------------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until `stop`. Raises ComponentFailed when a failure ended it; ValueError of a provisioning file."""
+        await self.supervisor.run(self._start, task_status=task_status)
+
+    def stop(self, reason: str = "") -> None:
+        self.supervisor.stop(reason)
+
+    def sockets(self) -> list[OpenSocket]:
+        """All open sockets, in the order of their services."""
+        return [socket for listener in self.listeners for socket in listener.sockets()]
+
+    async def _start(self) -> None:
+        start = self.supervisor.start
+        for settings in self.components.all():
+            for error in await settings.load():
+                self.system.failure("%s settings: %s", settings.group.name, error)
+        await self.strings.load()
+        await start("log", self.log.run, vital=True)
+        self.system.major("Pillarbox %s starts, base directory %s", VERSION, self.options.base)
+        await self._open_domains()
+        await self._open_transfer()
+        self._make_modules()
+        self._declare_operations()
+        if self.provision is not None:
+            await self.provision(self)
+        await self.presence.refresh(local_addresses())
+        self.tls.host_name = self.domains.main.name
+        await start("tls", self.tls.run)
+        await start("SMTP sending", self.smtp.sender.run)
+        self.transfer.start()
+        for listener in self._make_listeners():
+            self.listeners.append(listener)
+            self.supervisor.accepting.append(listener.stop_accepting)
+            await start(listener.name, listener.run)
+        self.supervisor.checkpoint.append(self.accounts.checkpoint)
+        self.ready.set()
+
+    async def _server_key(self) -> bytes:
+        """The key of reversible passwords and of decoys; made at the first start."""
+        storage = self._storage(self._path("Settings", "ServerKey.settings"), 0o600)
+        values = await storage.load()
+        text = values.get("Key")
+        if not isinstance(text, str) or len(text) != 64:
+            text = secrets.token_hex(32)
+            await storage.save({**values, "Key": text})
+        return bytes.fromhex(text)
+
+    async def _open_domains(self) -> None:
+        self.domains = Domains(
+            self.disk, self.options.base, self._storage, self.general, server_key=await self._server_key()
+        )
+        self.first_start = await self.domains.load()
+        self.presence = Presence(self.domains, self._storage, self.system)
+        self.peers = Peers(self.address_settings, self.clock)
+        self.peers.domain_of = self.presence.domain_of_address
+        self.router = Router(
+            self.domains,
+            self.router_settings,
+            self.log.source("ROUTER", lambda: self.router_settings[ROUTER_LOG]),
+            self.presence.assigned,
+        )
+        local, smtp = LocalRouting(self.domains, self.local_settings), SmtpRouting(self.smtp_settings)
+        self.router.first += [local.first, smtp.first]
+        self.router.final += [local.final, smtp.final]
+        self.schedule = Schedule(
+            self.schedule_settings, self.clock, self.log.source("TCP", lambda: self.schedule_settings[SCHEDULE_LOG])
+        )
+        self.resolver = Resolver(
+            self.resolver_settings,
+            self.clock,
+            self.disk,
+            self.log.source("DNR", lambda: self.resolver_settings[DNR_LOG]),
+            self.schedule,
+            self.statistics,
+        )
+        self.tls = Tls(
+            self.tls_settings,
+            self.disk,
+            self._path("Settings"),
+            self.clock,
+            self.log.source("TLS", lambda: self.tls_settings[TLS_LOG]),
+            self.statistics,
+        )
+        self.tls.domains = self.presence
+
+    # Messages --------------------------------------------------------------------------------------------------------
+
+    async def _open_transfer(self) -> None:
+        """Journal, transfer and accounts; what a crash left is made whole before anything else happens."""
+        start = self.supervisor.start
+        self.journal = await Journal.open(self.disk, self._path("Queue"))
+        await start("journal", self.journal.run, vital=True)
+        self.strings.declare_all(REPORT_TEXTS)
+        self.transfer = Transfer(
+            self.disk,
+            self.journal,
+            self.options.base,
+            self.clock,
+            self.log,
+            self.queue_settings,
+            self.temp_settings,
+            self.router,
+            self.strings,
+            self._host,
+        )
+        self.transfer.count(self.statistics)
+        self.accounts = Accounts(
+            self.disk,
+            self.journal,
+            self.clock,
+            self.notices,
+            self.log.source("ACCOUNT", lambda: self.domains.main.settings[d.ACCOUNT_LOG]),
+            loopback=self.options.loopback,
+        )
+        self.accounts.shared.safe = self.transfer.safe
+        self.transfer.spool.make_safe = self.accounts.make_safe
+        self.domains.lifecycle.participants.append(self.accounts)
+        await self._replay()
+        await start("accounts", self.accounts.run, vital=True)
+        await start("transfer", self._run_transfer, vital=True)
+
+    async def _run_transfer(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """When it ends, the journal still runs: what waits is put into files, so that the Queue directory alone tells all."""
+        try:
+            await self.transfer.run(task_status=task_status)
+        finally:
+            with trio.CancelScope(deadline=trio.current_time() + _CLOSE, shield=True):
+                await self.transfer.close()
+
+    async def _replay(self) -> None:
+        recovery = self.transfer.recovery
+        replay = self.accounts.replay(self.domains.find_account)
+        async for position, frame in self.journal.replay():
+            recovery.replay(position, frame)
+            replay.take(position, frame)
+            known = decode(frame)
+            if isinstance(known, Safe):
+                recovery.safe(known.account, position)
+        await recovery.finish()
+        for name in await replay.finish(self._redo()):
+            self.system.major("%s was made whole", name)
+
+    async def _redo(self) -> AsyncIterator[Redo]:
+        spool = self.transfer.spool
+        for before in self.transfer.recovery.stored():
+
+            async def content(before: StoredBefore = before) -> bytes:
+                return before.content if before.content is not None else await spool.content(before.message)
+
+            yield Redo(before.position, before.stored.account, before.stored.record, content)
+
+    def _make_modules(self) -> None:
+        self.logins = Logins(
+            self.accounts,
+            self.domains,
+            self.router.route,
+            self.peers,
+            self.login_settings,
+            self.strings,
+            self.clock,
+            self.system,
+        )
+        self.smtp = SmtpModule(
+            Rooms(
+                settings=self.smtp_settings,
+                strings=self.strings,
+                log=self.log,
+                statistics=self.statistics,
+                clock=self.clock,
+                router=self.router,
+                transfer=self.transfer,
+                logins=SenderLogins(self.logins, Sender),
+                authority=self.domains,
+                peers=self.peers,
+                resolver=self.resolver,
+                schedule=self.schedule,
+                tls=self.tls,
+                sessions=self.sessions,
+                host=self._host,
+                digests=self._digests,
+                version=VERSION,
+            )
+        )
+
+    # Administration --------------------------------------------------------------------------------------------------
+
+    def _declare_operations(self) -> None:
+        operations = self.operations
+        object_operations.declare(self.domains, operations)
+        self.router.declare(operations)
+        self.transfer.declare(operations)
+        schedule_operations.declare(operations, self.schedule)
+        account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)
+        components.declare(operations, self.components, self.system)
+        session_operations.declare(operations, self.sessions)
+        self.log_reader = LogReader(self.log)
+        log_reading.declare(operations, self.log_reader, self.log, self.system)
+
+        @operations.declare("Shutdown", right=Right.MONITOR, section="Monitoring", summary="Stops the server in order.")
+        async def shutdown(caller: Caller) -> None:
+            self.system.major("shutdown asked for by %s", caller.account or "the server")
+            self.stop(f"by {caller.account}")
+
+        @operations.declare(
+            "RefreshOSData",
+            right=Right.SETTINGS,
+            section="Server settings",
+            summary="Reads addresses and DNS servers anew.",
+        )
+        async def refresh(caller: Caller) -> None:
+            del caller
+            await self.resolver.refresh()
+            await self.presence.refresh(local_addresses())
+            for listener in self.listeners:
+                listener.refresh()
+
+    def _information(self) -> list[Information]:
+        return [
+            Information("Version", f"Pillarbox {VERSION}"),
+            Information("Operating system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+            Information("Local IP addresses", " ".join(f"[{address}]" for address in local_addresses())),
+        ]
+
+    def system_caller(self, protocol: str) -> Caller:
+        """The server itself: start-up and provisioning."""
+        return Caller(None, self.domains.main.name, protocol, self.domains)
+
+    # Services --------------------------------------------------------------------------------------------------------
+
+    def _make_listeners(self) -> list[Listener]:
+        network = Network(
+            self.peers,
+            self.tls,
+            self.sessions,
+            self.clock,
+            self.supervisor.session_failed,
+            self.statistics,
+            self.options.port_offset,
+        )
+        return [
+            self._smtp(network),
+            self._pop(network),
+            self._imap(network),
+            self._pwd(network),
+            self._admin(network),
+        ]
+
+    def _smtp(self, network: Network) -> Listener:
+        service = self.smtp.service
+        listener = Listener(
+            "SMTP",
+            self.smtp.log,
+            self.smtp_settings,
+            SMTP_LISTENER,
+            service.serve,
+            network,
+            refusal=service.refusal,
+            farewell=service.farewell,
+        )
+        self.smtp.listening = listener.sockets
+        return listener
+
+    def _pop(self, network: Network) -> Listener:
+        self.strings.declare_all(POP_TEXTS)
+        settings = self.pop_settings
+        return PopService(
+            PopSurroundings(
+                logins=self.logins,
+                settings=settings,
+                notices=self.notices,
+                log=self.log.source("POP", lambda: settings[POP_LOG]),
+                strings=self.strings,
+                statistics=self.statistics,
+                host=self._host,
+                unique=_token,
+                digests=self._digests,
+                recipients_field=lambda: self.local_settings[ENVELOPE_FIELD],
+                version=VERSION,
+                receiver=self.transfer.receiver,
+            )
+        ).listener(network)
+
+    def _imap(self, network: Network) -> Listener:
+        self.strings.declare_all(IMAP_TEXTS)
+        settings = self.imap_settings
+        log = self.log.source("IMAP", lambda: settings[IMAP_LOG])
+        service = ImapService(
+            ImapSurroundings(
+                logins=self.logins,
+                settings=settings,
+                notices=self.notices,
+                log=log,
+                strings=self.strings,
+                statistics=self.statistics,
+                host=self._host,
+                unique=_token,
+                digests=self._digests,
+                now=self.clock.now,
+                version=VERSION,
+            )
+        )
+        return Listener(
+            "IMAP",
+            log,
+            settings,
+            IMAP_LISTENER,
+            service.serve,
+            network,
+            refusal=service.refusal,
+            farewell=service.farewell,
+        )
+
+    def _pwd(self, network: Network) -> Listener:
+        self.strings.declare_all(PWD_TEXTS)
+        settings = self.pwd_settings
+        return PwdService(
+            PwdSurroundings(
+                logins=self.logins,
+                domains=self.domains,
+                commands=CommandLine(self.operations),
+                settings=settings,
+                log=self.log.source("PWD", lambda: settings[PWD_LOG]),
+                strings=self.strings,
+                statistics=self.statistics,
+                host=self._host,
+                unique=_token,
+                version=VERSION,
+            )
+        ).listener(network)
+
+    def _admin(self, network: Network) -> Listener:
+        log = self.log.source("HTTPA", lambda: self.admin_settings[HTTP_LOG])
+        site = Site(self.operations, self._authenticate)
+        pages = application(
+            site,
+            SettingsPages(self.components, self.strings, self._information()),
+            DomainPages(self.domains),
+            MonitorPages(self.clock, self.log_reader, self.log_settings),
+        )
+        return Listener(
+            "HTTPA", log, self.admin_settings, ADMIN_LISTENER, HttpFront(pages, log).serve, network, refusal=REFUSAL
+        )
+
+    async def _authenticate(self, name: str, password: str, channel: Channel, host: str) -> Caller:
+        """A log-in to the WebAdmin Interface; a simple name is one of the domain that was addressed."""
+        if "@" not in name:
+            addressed = self.domains.get(host) or self.domains.main
+            name = f"{name}@{addressed.name}"
+        try:
+            login = await self.logins.password(name, password, "HTTPA", channel)
+        except LoginRefused as refused:
+            raise NotAuthenticated(refused.text) from None
+        await login.session.aclose()
+        account, domain = login.session.name, login.session.name.rpartition("@")[2]
+        if channel.session is not None:
+            channel.session.account = account
+        return Caller(account, domain, "HTTPA", self.domains, channel.peer.address, channel.secure, channel.client)
+
+    def _digests(self) -> bool:
+        """Whether methods that need a readable password make sense: some default says that passwords are kept so."""
+        levels = (self.domains.account_defaults, *(domain.account_defaults for domain in self.domains))
+        return any(level[d.ENCRYPTION] != "U-crpt" for level in levels)
+
+
+def _token() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,147 @@
+"""The program: `pillarbox [OPTION [PARAMETER]]...` (manual, chapters 2 and 4)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import trio
+
+from firmware.base import BaseError, Lock, prepare
+from firmware.options import USAGE, OptionError, Options, with_parameter_file
+from firmware.platform import drop_root, os_log, raise_descriptor_limit, to_background
+from firmware.provision import Provision, ProvisionError
+
+if TYPE_CHECKING:
+    from appliance.kernel.tasks import TaskStatus
+    from appliance.server import Server
+
+#: Seconds after the start at which root is given up for good (--dropRoot).
+DROP_AFTER = 60.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the server; the exit status. 2: a wrong command line, 1: it could not start or failed."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = {word.lower() for word in given}
+    if words & {"--help", "-h"}:
+        sys.stdout.write(USAGE)
+        return 0
+    if "--version" in words:
+        from appliance.server import VERSION
+
+        print(f"Pillarbox {VERSION}")
+        return 0
+    try:
+        options = with_parameter_file(given)
+    except OptionError as error:
+        print(f"pillarbox: {error}\n{USAGE}", file=sys.stderr, end="")
+        return 2
+    try:
+        provision = Provision(options.provision) if options.provision else None
+        prepare(options.base)
+        if options.daemon:
+            to_background()
+        lock = None if options.no_lock_file else Lock(options.base)
+    except (BaseError, ProvisionError) as error:
+        print(f"pillarbox: {error}", file=sys.stderr)
+        return 1
+    try:
+        return _serve(options, provision)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _serve(options: Options, provision: Provision | None) -> int:
+    from appliance.kernel.supervisor import ComponentFailed
+    from appliance.server import Server, ServerOptions
+
+    raise_descriptor_limit()
+    os.umask(0o027)
+
+    async def apply(server: Server) -> None:
+        assert provision is not None
+        provision.check(server.components)
+        await provision.apply(server.system_caller("START"), server.operations, server.components)
+
+    server = Server(
+        ServerOptions(
+            options.base,
+            options.port_offset,
+            options.log_all,
+            sys.stdout.buffer.write if options.log_to_console else None,
+            os_log,
+        ),
+        provision=apply if provision is not None else None,
+    )
+    try:
+        trio.run(_run, server, options)
+    except ComponentFailed as error:
+        cause = error.__cause__
+        print(f"pillarbox: {cause if isinstance(cause, ProvisionError) else error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(server: Server, options: Options) -> None:
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_signals, server)
+        nursery.start_soon(_announce, server, options)
+        try:
+            await server.run()
+        except Exception as error:
+            failure = error
+        os_log("has shut down")
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def _announce(server: Server, options: Options) -> None:
+    await server.ready.wait()
+    os_log("started")
+    _summary(server)
+    if options.drop_root:
+        await trio.sleep(DROP_AFTER)
+        name = drop_root()
+        if name is not None:
+            server.system.major("root is given up, the user is %s now", name)
+
+
+async def _signals(server: Server, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            server.stop(signal.Signals(number).name)
+
+
+def _summary(server: Server) -> None:
+    """Where everything is, for whoever started it by hand."""
+    if not sys.stdout or sys.stdout.closed:
+        return
+    by_service: dict[str, list[str]] = {}
+    admin = ""
+    for socket in server.sockets():
+        secure = " TLS" if socket.tls == "On" else ""
+        by_service.setdefault(socket.service, []).append(f"{socket.address}:{socket.port}{secure}")
+        if socket.service == "HTTPA" and not secure:
+            host = "localhost" if socket.address == "all" else socket.address
+            admin = admin or f"http://{host}:{socket.port}/"
+    lines = [
+        f"Pillarbox is ready. Main domain {server.domains.main.name}, data in {os.path.abspath(server.options.base)}"
+    ]
+    lines += [f"  {service:6} {', '.join(sockets)}" for service, sockets in by_service.items()]
+    lines.append(f"WebAdmin: {admin}  (account: postmaster)")
+    account = server.domains.main.account("postmaster")
+    if account is not None:
+        lines.append(f"The first postmaster password stands in {os.path.abspath(account.file('settings'))}")
+    print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
