@@ -6,7 +6,7 @@ state, between two awaits of this one, and its file work is its own disk job.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -117,6 +117,33 @@ class AccountTask:
         result = await self._wait(Request(None, delivery))
         assert isinstance(result, DeliveryResult)
         return result
+
+    async def deliver_all(self, deliveries: Sequence[Delivery]) -> list[DeliveryResult | AccountError]:
+        """Store several messages, in this order; each stands for itself."""
+        requests = [Request(None, delivery) for delivery in deliveries]
+        handed = 0
+        try:
+            for request in requests:
+                try:
+                    self._send.send_nowait(request)
+                except trio.WouldBlock:
+                    await self._send.send(request)
+                handed += 1
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            with trio.CancelScope(shield=True):
+                for request in requests[:handed]:
+                    await request.done.wait()
+        answers: list[DeliveryResult | AccountError] = []
+        for number, request in enumerate(requests):
+            if number >= handed:
+                answers.append(AccountError("CLOSED", "The account is closed"))
+            elif request.error is not None:
+                answers.append(translated(request.error))
+            else:
+                answers.append(request.result)
+        return answers
 
     async def _wait(self, request: Request) -> Any:
         try:

@@ -24,8 +24,8 @@ MAX_ALERTS: Final = 100
 class AlertSource(Protocol):
     """Who knows the alerts of the server and of the domains."""
 
-    def standing(self, account: Account) -> Mapping[str, str]:
-        """Key to text, of server and domain together."""
+    async def standing(self, account: Account) -> Mapping[str, str]:
+        """Texts of server and domain together, each under a word that begins with its key and is no other's."""
         ...
 
 
@@ -41,7 +41,7 @@ async def confirm_alerts(state: State, session: Session, source: AlertSource, co
     values = state.info.values
     seen = values.get(CONFIRMED)
     known = {key for key in seen if isinstance(key, str)} if isinstance(seen, list) else set()
-    standing = source.standing(state.account)
+    standing = await source.standing(state.account)
     own = own_alerts(state)
     fresh = {key: text for key, text in standing.items() if key not in known}
     texts = [text for _, text in sorted((*fresh.items(), *own.items()))]

@@ -154,12 +154,13 @@ class AccountSession:
         """Durable when it returns. `name.mbox`/`name.mdir` selects the format; missing parents become folders."""
         await self._transport.call("create", name)
 
-    async def delete(self, name: str) -> None:
-        await self._transport.call("delete", name)
+    async def delete(self, name: str, *, subtree: bool = False) -> None:
+        """The mailbox alone, or with all that lies below it. INUSE for a folder that is not empty."""
+        await self._transport.call("delete", name, subtree)
 
-    async def rename(self, old: str, new: str) -> None:
+    async def rename(self, old: str, new: str, *, subtree: bool = True) -> None:
         """With what lies below; renaming INBOX moves its messages (RFC 3501, 6.3.5)."""
-        await self._transport.call("rename", old, new)
+        await self._transport.call("rename", old, new, subtree)
 
     async def subscriptions(self) -> list[str]:
         return list(await self._transport.call("subscriptions"))
@@ -202,7 +203,8 @@ class AccountSession:
     async def store(
         self, view: int, uids: Sequence[int], mode: str, flags: int, keywords: Sequence[str], unchanged_since: int = -1
     ) -> list[FlagRow]:
-        """`mode` is "+", "-" or "=" (set). At most 2,000 a call. The new state of those that still exist."""
+        """`mode` is "+", "-" or "=" (set). At most 2,000 a call. The new state of those that still exist; messages that
+        changed after the mod-sequence `unchanged_since` (RFC 7162, -1: none is asked) stay as they are and are left out."""
         rows = await self._transport.call("store", view, pack(uids), mode, flags, tuple(keywords), unchanged_since)
         return [FlagRow(*row) for row in rows]
 

@@ -10,7 +10,7 @@ With `loopback` each request and answer is serialised both ways, so that nothing
 from __future__ import annotations
 
 import marshal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar, cast
 
@@ -45,7 +45,7 @@ _CLOSE: Final = 10.0
 
 
 class _NoAlerts:
-    def standing(self, account: Account) -> dict[str, str]:
+    async def standing(self, account: Account) -> dict[str, str]:
         return {}
 
 
@@ -132,6 +132,29 @@ class Accounts:
             finally:
                 task.users -= 1
 
+    async def deliver_all(
+        self, account: Account, deliveries: Sequence[Delivery]
+    ) -> list[DeliveryResult | AccountError]:
+        """Store several messages in this order, together if they can be; each has a result of its own, as of `deliver`."""
+        results: list[DeliveryResult | AccountError] = []
+        while True:
+            rest = deliveries[len(results) :]
+            try:
+                task = await self._task(account)
+            except AccountError as error:
+                return [*results, *(error for _ in rest)]
+            task.users += 1
+            try:
+                answers = await task.deliver_all(rest)
+            finally:
+                task.users -= 1
+            for answer in answers:
+                if isinstance(answer, AccountError) and answer.code == "CLOSED":
+                    break
+                results.append(answer)
+            if len(results) == len(deliveries) or account.removed or self._nursery is None:
+                return [*results, *answers[len(answers) - len(deliveries) + len(results) :]]
+
     async def with_state(self, account: Account, work: Callable[[State], Awaitable[_T]]) -> _T:
         """Run `work` in the account's own task: for operations of this room. AccountError."""
         while True:
@@ -161,6 +184,12 @@ class Accounts:
         if task is not None:
             task.stop()
             await task.closed.wait()
+
+    async def close_unused(self, account: Account) -> None:
+        """Close the account now if nobody uses it: who walks over very many accounts leaves none of them open."""
+        task = self._tasks.get(account)
+        if task is not None and task.opened.is_set() and not (task.sessions or task.users or task.closing):
+            await self.close(account)
 
     async def _task(self, account: Account) -> AccountTask:
         while True:

@@ -6,7 +6,7 @@
     ["LARGER", octets]  ["SMALLER", octets]  ["HEADER", field, text]  ["SUBJECT", text] ...  ["BODY", text]  ["TEXT", text]
 
 What costs nothing is tried first, in slices on the event loop; contents are read in slices by disk jobs, only those of the
-messages that are still in question. Texts are compared as decoded Unicode without regard to case and accents.
+messages that are still in question. Texts are compared as decoded Unicode without regard to case.
 """
 
 from __future__ import annotations
@@ -63,6 +63,8 @@ def _check(program: Any, depth: int, left: list[int]) -> None:
     left[0] -= 1
     if depth > MAX_DEPTH or left[0] < 0 or not isinstance(program, (list, tuple)) or not program:
         raise AccountError("CANNOT", "The search is too complex")
+    if not isinstance(program[0], str) or (program[0] == "NOT" and len(program) != 2):
+        raise AccountError("CANNOT", "There is no such search key")
     if program[0] in ("AND", "OR", "NOT"):
         for part in program[1:]:
             _check(part, depth + 1, left)
