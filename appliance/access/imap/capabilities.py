@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.access.imap.session import Ok
 from appliance.protocols import sasl
 from appliance.protocols.imap import Command, render
-from appliance.protocols.imap.commands import Identity
+from appliance.protocols.imap.commands import Enable, Identity
 
 if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
@@ -24,6 +24,7 @@ LOGGED_IN: Final = (
     "QUOTA",
     "ESEARCH",
     "STATUS=SIZE",
+    "CONDSTORE",
     "LIST-STATUS",
     "X-INTERNALSIZE",
 )
@@ -75,6 +76,11 @@ async def identify(session: ImapSession, command: Command) -> Ok:
 
 
 async def enable(session: ImapSession, command: Command) -> Ok:
-    """Nothing that is announced has to be enabled, so the list of what was is empty (RFC 5161, 3.1)."""
-    session.put(render.enabled(()))
+    """What is not known is left out of the answer (RFC 5161, 3.1)."""
+    arguments = command.arguments
+    assert isinstance(arguments, Enable)
+    known = "CONDSTORE" in arguments.names
+    if known:
+        session.enable_condstore()
+    session.put(render.enabled(("CONDSTORE",) if known else ()))
     return Ok("ENABLE completed")

@@ -11,7 +11,7 @@ import trio
 from appliance.access.imap.flagging import SEEN, may_store
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
-from appliance.accounts.client import AccountError, Fetch, Row
+from appliance.accounts.client import AccountError, Fetch, FlagRow, Row, pack
 from appliance.formats.headers import select_fields
 from appliance.protocols.imap import Command, commands
 from appliance.protocols.imap.dates import DateTexts
@@ -78,8 +78,9 @@ class _Fetching:
         self.plain = RowFormat(self.columns) if not self.texts else OpenRow(self.columns)
         #: For messages that become \Seen by this command: their flags are told, too.
         self.marking = self.plain
-        if self.marks and "FLAGS" not in self.columns:
-            self.marking = OpenRow((*self.columns, "FLAGS"))
+        if self.marks:
+            told = ("FLAGS", "MODSEQ") if selected.condstore else ("FLAGS",)
+            self.marking = OpenRow((*self.columns, *(name for name in told if name not in self.columns)))
         self.missing = False
 
     @property
@@ -147,21 +148,22 @@ class _Fetching:
             ]
         )
 
-    async def _mark(self, rows: Sequence[Row]) -> dict[int, int]:
-        """Set \\Seen where it is not; the new flags of those messages."""
+    async def _mark(self, rows: Sequence[Row]) -> dict[int, FlagRow]:
+        """Set \\Seen where it is not; the new state of those messages."""
         unseen = [row.uid for row in rows if not row.flags & SEEN]
         if not unseen:
             return {}
         selected = self.selected
         stored = await selected.account.store(selected.view_number, unseen, "+", SEEN, ())
         selected.own(stored)
-        return {row.uid: row.flags for row in stored}
+        return {row.uid: row for row in stored}
 
-    async def _with_texts(self, number: int, row: Row, marked: dict[int, int]) -> None:
+    async def _with_texts(self, number: int, row: Row, marked: dict[int, FlagRow]) -> None:
         session, selected = self.session, self.selected
-        form = self.marking if row.uid in marked else self.plain
+        now = marked.get(row.uid)
+        form = self.plain if now is None else self.marking
         assert isinstance(form, OpenRow)
-        flags = marked.get(row.uid, row.flags)
+        flags, modseq = (row.flags, row.modseq) if now is None else (now.flags, now.modseq)
         begin = form.begin(
             (
                 number,
@@ -172,7 +174,7 @@ class _Fetching:
                 row.envelope,
                 row.bodystructure,
                 row.body,
-                row.modseq,
+                modseq,
             )
         )
         session.put(begin)
@@ -249,7 +251,15 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
     assert isinstance(arguments, commands.Fetch)
     selected = session.mailbox()
     uids = named(selected, arguments.numbers, uid=arguments.uid)
-    work = _Fetching(session, selected, arguments.items, uid=arguments.uid)
+    items = arguments.items
+    if arguments.changed_since is not None:
+        if not any(item.name == "MODSEQ" for item in items):
+            items = (*items, simple("MODSEQ"))
+        wanted = ["AND", ["UIDS", pack(uids)], ["MODSEQ", arguments.changed_since + 1]]
+        uids = await selected.account.search(selected.view_number, wanted) if uids else uids
+    if any(item.name == "MODSEQ" for item in items):
+        session.enable_condstore()
+    work = _Fetching(session, selected, items, uid=arguments.uid)
     step = FLAG_BATCH if work.only_flags else BATCH
     for start in range(0, len(uids), step):
         batch = uids[start : start + step]

@@ -24,6 +24,7 @@ STATUS_ITEMS: Final = {
     "SIZE": "SIZE",
     "INTERNALSIZE": "INTERNALSIZE",
     "OLDEST": "OLDEST",
+    "HIGHESTMODSEQ": "HIGHESTMODSEQ",
 }
 """Items of STATUS and the gate's names of their values. OLDEST comes in seconds since 1970, 0 for an empty mailbox."""
 
@@ -36,14 +37,19 @@ def _name(command: Command) -> str:
 
 async def select(session: ImapSession, command: Command) -> Ok:
     """SELECT and EXAMINE. Whatever happens, the mailbox before is not selected any more (RFC 3501, 6.3.1)."""
-    name = _name(command)
+    arguments = command.arguments
+    assert isinstance(arguments, commands.Select)
+    name = arguments.name
     read_only = command.name == "EXAMINE"
     await session.deselect()
+    if arguments.condstore:
+        session.enable_condstore()
     account, inner = await session.resolve(name)
     opened = await account.open(inner, write=not read_only)
     selected = Selected(account, name, inner, opened, session.around.notices, read_only=read_only)
     if not set("swtedi") & set(opened.rights):
         selected.read_only = True
+    selected.condstore = "CONDSTORE" in session.enabled
     session.selected = selected
     session.put(selected.flags_line())
     session.put(render.exists(len(selected.view)))
@@ -54,6 +60,7 @@ async def select(session: ImapSession, command: Command) -> Ok:
     session.put(render.note("flags that can be set", b"PERMANENTFLAGS " + flags))
     session.put(render.note("UIDs are valid", b"UIDVALIDITY %d" % opened.uidvalidity))
     session.put(render.note("next UID", b"UIDNEXT %d" % opened.uidnext))
+    session.put(render.note("highest mod-sequence", b"HIGHESTMODSEQ %d" % opened.modseq))
     return Ok(f"{command.name} completed", b"READ-ONLY" if selected.read_only else b"READ-WRITE", updates=False)
 
 
@@ -105,6 +112,8 @@ async def status(session: ImapSession, command: Command) -> Ok:
     arguments = command.arguments
     assert isinstance(arguments, commands.Status)
     check_items(arguments.items)
+    if "HIGHESTMODSEQ" in arguments.items:
+        session.enable_condstore()
     account, inner = await session.resolve(arguments.name)
     session.put(render.status(arguments.name, await status_values(account, inner, arguments.items)))
     return Ok("STATUS completed")

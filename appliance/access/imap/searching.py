@@ -7,6 +7,7 @@ what the client does not know of yet is left out.
 from __future__ import annotations
 
 import codecs
+from array import array
 from typing import TYPE_CHECKING, Any, Final
 
 from appliance.access.imap.flagging import bit, mark
@@ -26,11 +27,13 @@ _BAD_CHARSET: Final = b"BADCHARSET (US-ASCII UTF-8)"
 class _Program:
     """Translates keys; see `accounts.client.AccountSession.search`."""
 
-    __slots__ = ("_charset", "_selected")
+    __slots__ = ("_charset", "_selected", "modseq")
 
     def __init__(self, selected: Selected, charset: str | None) -> None:
         self._selected = selected
         self._charset = "utf-8"
+        #: Mod-sequences are among the keys.
+        self.modseq = False
         if charset is not None:
             try:
                 self._charset = codecs.lookup(charset).name
@@ -61,6 +64,9 @@ class _Program:
                 return [("SENT" if sent else "") + relation, day.toordinal()]
             case searchkey.Size(octets, larger):
                 return ["LARGER" if larger else "SMALLER", octets]
+            case searchkey.ModSeq(least):
+                self.modseq = True
+                return ["MODSEQ", least]
             case searchkey.Numbers(numbers, uid):
                 view = self._selected.view
                 try:
@@ -86,19 +92,25 @@ async def search(session: ImapSession, command: Command) -> Ok:
     for option in arguments.returned or ():
         if option not in _RETURNED:
             raise Refused(f"unknown option {option}", bad=True)
-    program = _Program(selected, arguments.charset).key(arguments.key)
+    translator = _Program(selected, arguments.charset)
+    program = translator.key(arguments.key)
+    if translator.modseq:
+        session.enable_condstore()
+    highest = 0
     hits: list[int] = []
     if len(selected.view):
         found = await selected.account.search(selected.view_number, program)
+        if translator.modseq:
+            highest = await _highest(selected, found)
         hits = [uid if arguments.uid else number for number, uid in selected.view.numbered(found)]
     if arguments.returned is None:
-        session.put(render.search(hits))
+        session.put(render.search(hits, highest))
     else:
-        session.put(_extended(command.tag, hits, arguments.returned or ("ALL",), uid=arguments.uid))
+        session.put(_extended(command.tag, hits, arguments.returned or ("ALL",), highest, uid=arguments.uid))
     return Ok("SEARCH completed", expunge=arguments.uid, uid=arguments.uid)
 
 
-def _extended(tag: bytes, hits: list[int], returned: tuple[str, ...], *, uid: bool) -> bytes:
+def _extended(tag: bytes, hits: list[int], returned: tuple[str, ...], modseq: int, *, uid: bool) -> bytes:
     """`* ESEARCH`; MIN, MAX and ALL are missing where nothing was found (RFC 4731, 3.1)."""
     words = [b"* ESEARCH (TAG %b)" % render.string(tag)]
     if uid:
@@ -111,4 +123,15 @@ def _extended(tag: bytes, hits: list[int], returned: tuple[str, ...], *, uid: bo
         words.append(b"COUNT %d" % len(hits))
     if hits and "ALL" in returned:
         words.append(b"ALL %b" % compact(hits))
+    if modseq:
+        words.append(b"MODSEQ %d" % modseq)
     return b" ".join(words) + b"\r\n"
+
+
+async def _highest(selected: Selected, uids: array[int]) -> int:
+    """The highest mod-sequence of these messages, 0 for none."""
+    highest = 0
+    for start in range(0, len(uids), 2000):
+        rows = await selected.account.flags(selected.view_number, uids[start : start + 2000])
+        highest = max(highest, max((row.modseq for row in rows), default=0))
+    return highest

@@ -27,6 +27,7 @@ class Selected:
         "_recent",
         "_told_recent",
         "account",
+        "condstore",
         "flag_texts",
         "keywords",
         "name",
@@ -42,6 +43,8 @@ class Selected:
         self, account: AccountSession, name: str, inner: str, opened: Opened, notices: Notices, *, read_only: bool
     ) -> None:
         self.account = account
+        #: Mod-sequences are told with flags (RFC 7162, 3.1).
+        self.condstore = False
         self.name = name
         self.read_only = read_only
         self.view = MessageView(unpack(opened.uids))
@@ -82,16 +85,19 @@ class Selected:
         """Those that the client can name."""
         return [uid for _, uid in self.view.numbered(uids)]
 
-    def flag_rows(self, rows: Sequence[FlagRow], *, uid: bool) -> bytes:
-        """FETCH lines with the flags, for the messages that the client knows."""
+    def flag_rows(self, rows: Sequence[FlagRow], *, uid: bool, silent: bool = False) -> bytes:
+        """FETCH lines with the flags, for the messages that the client knows. `silent`: mod-sequences at most."""
+        if silent and not self.condstore:
+            return b""
         lines = []
         text = self.flag_texts.text
         for (number, _), row in zip(self.view.numbered([row.uid for row in rows]), self._known_rows(rows), strict=True):
-            flags = text(row.flags, row.keywords)
-            if uid:
-                lines.append(b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, row.uid, flags))
-            else:
-                lines.append(b"* %d FETCH (FLAGS %b)\r\n" % (number, flags))
+            words = [b"UID %d" % row.uid] if uid else []
+            if not silent:
+                words.append(b"FLAGS " + text(row.flags, row.keywords))
+            if self.condstore:
+                words.append(b"MODSEQ (%d)" % row.modseq)
+            lines.append(b"* %d FETCH (%b)\r\n" % (number, b" ".join(words)))
         return b"".join(lines)
 
     def _known_rows(self, rows: Sequence[FlagRow]) -> list[FlagRow]:

@@ -329,6 +329,12 @@ class ImapSession:
             found = self._foreign[owner] = await self.around.foreign(account, owner)
         return found, inner
 
+    def enable_condstore(self) -> None:
+        """The client has shown that it knows mod-sequences; from now on they come with flags (RFC 7162, 3.1)."""
+        self.enabled.add("CONDSTORE")
+        if self.selected is not None:
+            self.selected.condstore = True
+
     async def deselect(self) -> None:
         """No mailbox is selected any more."""
         selected, self.selected = self.selected, None

@@ -36,19 +36,33 @@ async def store(session: ImapSession, command: Command) -> Ok:
         raise Refused("you have no right to change these flags here", b"NOPERM")
     uids = named(selected, arguments.numbers, uid=arguments.uid)
     known = 0
+    since = arguments.unchanged_since
+    if since >= 0:
+        session.enable_condstore()
+    modified: list[int] = []
     for start in range(0, len(uids), BATCH):
         batch = uids[start : start + BATCH]
-        rows = await selected.account.store(selected.view_number, batch, arguments.mode, flags, keywords)
+        rows = await selected.account.store(selected.view_number, batch, arguments.mode, flags, keywords, since)
         known += len(rows)
+        if since >= 0 and len(rows) < len(batch):
+            stored = {row.uid for row in rows}
+            rest = await selected.account.flags(selected.view_number, [uid for uid in batch if uid not in stored])
+            modified += [row.uid for row in rest]
+            known += len(rest)
         selected.own(rows)
         if keywords:
             session.put(await selected.new_keywords(rows))
-        if not arguments.silent:
-            for first in range(0, len(rows), 500):
-                await session.put_all(selected.flag_rows(rows[first : first + 500], uid=arguments.uid))
-    if known < len(uids) and not arguments.uid:
+        for first in range(0, len(rows), 500):
+            lines = selected.flag_rows(rows[first : first + 500], uid=arguments.uid, silent=arguments.silent)
+            await session.put_all(lines)
+    code = None
+    if modified:
+        # RFC 7162, 3.1.3: what others changed meanwhile is named, in the numbers of the command.
+        numbers = modified if arguments.uid else [number for number, _ in selected.view.numbered(modified)]
+        code = b"MODIFIED " + compact(numbers)
+    elif known < len(uids) and not arguments.uid:
         raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")
-    return Ok(f"{command.name} completed", expunge=arguments.uid, uid=arguments.uid)
+    return Ok(f"{command.name} completed", code, expunge=arguments.uid, uid=arguments.uid)
 
 
 async def expunge(session: ImapSession, command: Command) -> Ok:

@@ -32,8 +32,15 @@ class Nothing(NamedTuple):
     """A command without arguments."""
 
 
+class Select(NamedTuple):
+    """SELECT and EXAMINE. `condstore`: the client asks for mod-sequences (RFC 7162, 3.1.8)."""
+
+    name: str
+    condstore: bool = False
+
+
 class Mailbox(NamedTuple):
-    """SELECT, EXAMINE, DELETE, SUBSCRIBE, UNSUBSCRIBE, GETACL, MYRIGHTS, GETQUOTAROOT."""
+    """DELETE, SUBSCRIBE, UNSUBSCRIBE, GETACL, MYRIGHTS, GETQUOTAROOT."""
 
     name: str
 
@@ -93,19 +100,23 @@ class Search(NamedTuple):
 
 
 class Fetch(NamedTuple):
+    """`changed_since`: only messages with a higher mod-sequence (RFC 7162, 3.1.4.1), None for all."""
+
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
     uid: bool
+    changed_since: int | None = None
 
 
 class Store(NamedTuple):
-    """`mode` is "=", "+" or "-"."""
+    """`mode` is "=", "+" or "-"; `unchanged_since`: not where the mod-sequence is higher (RFC 7162, 3.1.3), -1 for anyway."""
 
     numbers: SequenceSet
     mode: str
     flags: FlagList
     silent: bool
     uid: bool
+    unchanged_since: int = -1
 
 
 class Copy(NamedTuple):
@@ -165,6 +176,7 @@ Arguments = (
     Nothing
     | Login
     | Authenticate
+    | Select
     | Mailbox
     | Create
     | Rename
@@ -214,6 +226,27 @@ def _authenticate(cursor: Cursor) -> Authenticate:
 def _mailbox(cursor: Cursor) -> Mailbox:
     cursor.space()
     return Mailbox(names.mailbox(cursor))
+
+
+def _select(cursor: Cursor) -> Select:
+    name = _mailbox(cursor).name
+    if cursor.at_end():
+        return Select(name)
+    cursor.space()
+    if cursor.listed(_option, most=MAX_OPTIONS) != ["CONDSTORE"]:
+        raise ParseError("unknown parameter")
+    return Select(name, True)
+
+
+def _modifier(cursor: Cursor, name: str) -> int:
+    """`(NAME mod-sequence)`."""
+    cursor.expect(b"(")
+    if cursor.word("a modifier") != name:
+        raise ParseError(f"expected {name}")
+    cursor.space()
+    value = cursor.number64()
+    cursor.expect(b")")
+    return value
 
 
 def _create(cursor: Cursor) -> Create:
@@ -319,19 +352,27 @@ def _fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     cursor.space()
     numbers = SequenceSet.parse(cursor)
     cursor.space()
-    return Fetch(numbers, parse_items(cursor), uid)
+    items = parse_items(cursor)
+    if cursor.at_end():
+        return Fetch(numbers, items, uid)
+    cursor.space()
+    return Fetch(numbers, items, uid, _modifier(cursor, "CHANGEDSINCE"))
 
 
 def _store(cursor: Cursor, *, uid: bool = False) -> Store:
     cursor.space()
     numbers = SequenceSet.parse(cursor)
     cursor.space()
+    unchanged_since = -1
+    if cursor.ahead(b"("):
+        unchanged_since = _modifier(cursor, "UNCHANGEDSINCE")
+        cursor.space()
     mode = "+" if cursor.skip(b"+") else "-" if cursor.skip(b"-") else "="
     item = cursor.word("FLAGS")
     if item not in ("FLAGS", "FLAGS.SILENT"):
         raise ParseError(f"unknown store item {item}")
     cursor.space()
-    return Store(numbers, mode, FlagList.parse(cursor), item.endswith(".SILENT"), uid)
+    return Store(numbers, mode, FlagList.parse(cursor), item.endswith(".SILENT"), uid, unchanged_since)
 
 
 def _copy(cursor: Cursor, *, uid: bool = False) -> Copy:
@@ -438,7 +479,7 @@ PARSERS: Final[dict[str, Callable[[Cursor], Arguments]]] = {
     "DELETE": _mailbox,
     "DELETEACL": _identifier,
     "ENABLE": _enable,
-    "EXAMINE": _mailbox,
+    "EXAMINE": _select,
     "EXPUNGE": _expunge,
     "FETCH": _fetch,
     "GETACL": _mailbox,
@@ -458,7 +499,7 @@ PARSERS: Final[dict[str, Callable[[Cursor], Arguments]]] = {
     "PARTIAL": _partial,
     "RENAME": _rename,
     "SEARCH": _search,
-    "SELECT": _mailbox,
+    "SELECT": _select,
     "SETACL": _set_acl,
     "SETQUOTA": _set_quota,
     "STARTTLS": _nothing,

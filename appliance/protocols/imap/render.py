@@ -123,9 +123,12 @@ def expunges(numbers: Iterable[int]) -> bytes:
     return b"".join([b"* %d EXPUNGE\r\n" % number for number in numbers])
 
 
-def search(numbers: Iterable[int]) -> bytes:
-    """Also with no hit: `* SEARCH`."""
-    return b" ".join([b"* SEARCH", *(b"%d" % number for number in numbers)]) + b"\r\n"
+def search(numbers: Iterable[int], modseq: int = 0) -> bytes:
+    """Also with no hit: `* SEARCH`. `modseq`: the highest of the hits, when mod-sequences were searched (RFC 7162, 3.1.5)."""
+    words = [b"* SEARCH", *(b"%d" % number for number in numbers)]
+    if modseq:
+        words.append(b"(MODSEQ %d)" % modseq)
+    return b" ".join(words) + b"\r\n"
 
 
 def listing(attributes: Sequence[str], name: str, *, command: bytes = b"LIST", separator: bytes = b'"/"') -> bytes:

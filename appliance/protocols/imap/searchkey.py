@@ -69,6 +69,12 @@ class Size(NamedTuple):
     larger: bool
 
 
+class ModSeq(NamedTuple):
+    """A mod-sequence of this or higher (RFC 7162, 3.1.5); the name of a single flag in the key makes no difference here."""
+
+    least: int
+
+
 class Numbers(NamedTuple):
     """Sequence numbers or UIDs."""
 
@@ -88,7 +94,7 @@ class Or(NamedTuple):
     keys: tuple[SearchKey, ...]
 
 
-SearchKey = All | Flagged | Keyword | Header | Text | Dated | Size | Numbers | Not | And | Or
+SearchKey = All | Flagged | Keyword | Header | Text | Dated | Size | ModSeq | Numbers | Not | And | Or
 
 _PLAIN: Final[dict[str, SearchKey]] = {
     "ALL": All(),
@@ -107,6 +113,17 @@ _PLAIN: Final[dict[str, SearchKey]] = {
     "UNSEEN": Flagged("\\Seen", False),
 }
 
+
+def _mod_seq(cursor: Cursor) -> ModSeq:
+    if cursor.ahead(b'"'):
+        cursor.string()
+        cursor.space()
+        if cursor.word("priv, shared or all") not in ("PRIV", "SHARED", "ALL"):
+            raise ParseError("expected priv, shared or all")
+        cursor.space()
+    return ModSeq(cursor.number64())
+
+
 _WITH_ARGUMENT: Final[dict[str, Callable[[Cursor], SearchKey]]] = {
     "BCC": lambda cursor: Header(b"Bcc", cursor.astring()),
     "BEFORE": lambda cursor: Dated("BEFORE", parse_date(cursor), False),
@@ -115,6 +132,7 @@ _WITH_ARGUMENT: Final[dict[str, Callable[[Cursor], SearchKey]]] = {
     "FROM": lambda cursor: Header(b"From", cursor.astring()),
     "KEYWORD": lambda cursor: Keyword(keyword(cursor), True),
     "LARGER": lambda cursor: Size(cursor.number(), True),
+    "MODSEQ": _mod_seq,
     "ON": lambda cursor: Dated("ON", parse_date(cursor), False),
     "SENTBEFORE": lambda cursor: Dated("BEFORE", parse_date(cursor), True),
     "SENTON": lambda cursor: Dated("ON", parse_date(cursor), True),

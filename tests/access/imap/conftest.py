@@ -176,11 +176,11 @@ class Requests:
             raise AccountError("ALREADYEXISTS", "it exists")
         self.account.mailboxes[name] = Mailbox()
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, subtree: bool = False) -> None:
         self.box(name)
         del self.account.mailboxes[name]
 
-    def rename(self, old: str, new: str) -> None:
+    def rename(self, old: str, new: str, subtree: bool = True) -> None:
         self.account.mailboxes[new] = self.box(old)
         if old == "INBOX":
             self.account.mailboxes["INBOX"] = Mailbox()

@@ -27,7 +27,7 @@ async def test_select_tells_all(post: Post) -> None:
         assert lines[4].startswith(b"* OK [PERMANENTFLAGS (" + permanent + b")]")
         assert lines[5].startswith(b"* OK [UIDVALIDITY 77]")
         assert lines[6].startswith(b"* OK [UIDNEXT 104]")
-        assert lines[7].startswith(b"OK [READ-WRITE]")
+        assert lines[-1].startswith(b"OK [READ-WRITE]")
         assert await client.ok("STATUS INBOX (MESSAGES UIDVALIDITY UIDNEXT UNSEEN)") == [
             b"* STATUS INBOX (MESSAGES 3 UIDVALIDITY 77 UIDNEXT 104 UNSEEN 1)"
         ]
