@@ -25,6 +25,7 @@ LOGGED_IN: Final = (
     "ESEARCH",
     "STATUS=SIZE",
     "CONDSTORE",
+    "QRESYNC",
     "LIST-STATUS",
     "X-INTERNALSIZE",
 )
@@ -79,8 +80,12 @@ async def enable(session: ImapSession, command: Command) -> Ok:
     """What is not known is left out of the answer (RFC 5161, 3.1)."""
     arguments = command.arguments
     assert isinstance(arguments, Enable)
-    known = "CONDSTORE" in arguments.names
+    known = [name for name in dict.fromkeys(arguments.names) if name in ("CONDSTORE", "QRESYNC")]
     if known:
         session.enable_condstore()
-    session.put(render.enabled(("CONDSTORE",) if known else ()))
+    if "QRESYNC" in known:
+        session.enabled.add("QRESYNC")
+        if session.selected is not None:
+            session.selected.qresync = True
+    session.put(render.enabled(known))
     return Ok("ENABLE completed")

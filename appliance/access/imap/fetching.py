@@ -13,7 +13,7 @@ from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, Fetch, FlagRow, Row, pack
 from appliance.formats.headers import select_fields
-from appliance.protocols.imap import Command, commands
+from appliance.protocols.imap import Command, commands, render
 from appliance.protocols.imap.dates import DateTexts
 from appliance.protocols.imap.fetchitem import FetchItem, Section, simple
 from appliance.protocols.imap.rows import OpenRow, RowFormat
@@ -255,6 +255,11 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
     if arguments.changed_since is not None:
         if not any(item.name == "MODSEQ" for item in items):
             items = (*items, simple("MODSEQ"))
+        if arguments.vanished:
+            if "QRESYNC" not in session.enabled:
+                raise Refused("ENABLE QRESYNC comes first", bad=True)
+            gone, _ = await selected.earlier(arguments.changed_since, arguments.numbers)
+            session.put(render.vanished(gone, earlier=True))
         wanted = ["AND", ["UIDS", pack(uids)], ["MODSEQ", arguments.changed_since + 1]]
         uids = await selected.account.search(selected.view_number, wanted) if uids else uids
     if any(item.name == "MODSEQ" for item in items):

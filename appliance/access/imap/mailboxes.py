@@ -41,6 +41,10 @@ async def select(session: ImapSession, command: Command) -> Ok:
     assert isinstance(arguments, commands.Select)
     name = arguments.name
     read_only = command.name == "EXAMINE"
+    if arguments.resync is not None and "QRESYNC" not in session.enabled:
+        raise Refused("ENABLE QRESYNC comes first", bad=True)
+    if session.selected is not None:
+        session.put(render.note("the mailbox before is closed", b"CLOSED"))
     await session.deselect()
     if arguments.condstore:
         session.enable_condstore()
@@ -50,6 +54,7 @@ async def select(session: ImapSession, command: Command) -> Ok:
     if not set("swtedi") & set(opened.rights):
         selected.read_only = True
     selected.condstore = "CONDSTORE" in session.enabled
+    selected.qresync = "QRESYNC" in session.enabled
     session.selected = selected
     session.put(selected.flags_line())
     session.put(render.exists(len(selected.view)))
@@ -61,6 +66,12 @@ async def select(session: ImapSession, command: Command) -> Ok:
     session.put(render.note("UIDs are valid", b"UIDVALIDITY %d" % opened.uidvalidity))
     session.put(render.note("next UID", b"UIDNEXT %d" % opened.uidnext))
     session.put(render.note("highest mod-sequence", b"HIGHESTMODSEQ %d" % opened.modseq))
+    resync = arguments.resync
+    if resync is not None and resync.uidvalidity == opened.uidvalidity:
+        gone, rows = await selected.earlier(resync.modseq, resync.known)
+        session.put(render.vanished(gone, earlier=True))
+        for start in range(0, len(rows), 500):
+            await session.put_all(selected.flag_rows(rows[start : start + 500], uid=True))
     return Ok(f"{command.name} completed", b"READ-ONLY" if selected.read_only else b"READ-WRITE", updates=False)
 
 

@@ -6,6 +6,7 @@ told already (or must not be told, .SILENT), so rows that carry just the mod-seq
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -13,6 +14,7 @@ from appliance.access.imap.flagging import RECENT, FlagTexts
 from appliance.accounts.client import AccountSession, FlagRow, Opened, unpack
 from appliance.kernel.notices import Notices, Subscription
 from appliance.protocols.imap import MessageView, render
+from appliance.protocols.imap.sequence import SequenceSet
 
 _BATCH = 500
 
@@ -26,11 +28,13 @@ class Selected:
         "_own",
         "_recent",
         "_told_recent",
+        "_untold",
         "account",
         "condstore",
         "flag_texts",
         "keywords",
         "name",
+        "qresync",
         "read_only",
         "rights",
         "uidnext",
@@ -45,6 +49,9 @@ class Selected:
         self.account = account
         #: Mod-sequences are told with flags (RFC 7162, 3.1).
         self.condstore = False
+        #: UIDs of removed messages are told, not their numbers (RFC 7162, 3.2).
+        self.qresync = False
+        self._untold = False
         self.name = name
         self.read_only = read_only
         self.view = MessageView(unpack(opened.uids))
@@ -126,9 +133,29 @@ class Selected:
 
         return render.flags([*SYSTEM_FLAGS, *MARKS, *self.keywords])
 
+    def _arrived(self, rows: Sequence[FlagRow]) -> None:
+        if self.view.extend(row.uid for row in rows):
+            self._untold = True
+        fresh = [row.uid for row in rows if row.flags & RECENT]
+        if fresh:
+            self._recent.append((fresh[0], fresh[-1]))
+
+    async def earlier(self, modseq: int, known: SequenceSet | None) -> tuple[array[int], list[FlagRow]]:
+        """What a client that was away since `modseq` has missed among the UIDs it knows: those removed, and flags."""
+        changes = await self.account.changes(self.view_number, modseq)
+        self._arrived(changes.new)
+        gone, rows = unpack(changes.vanished), [*changes.changed]
+        if known is None:
+            return gone, rows
+        ranges = known.ranges(self.uidnext)
+        some = array("I")
+        for low, high in ranges:
+            some.extend(gone[bisect_left(gone, low) : bisect_right(gone, high)])
+        starts = [low for low, _ in ranges]
+        return some, [row for row in rows if (at := bisect_right(starts, row.uid)) and row.uid <= ranges[at - 1][1]]
+
     async def updates(self, *, expunge: bool, uid: bool, ask: bool) -> AsyncIterator[bytes]:
         """What to tell: flags, EXPUNGE where it is allowed, EXISTS, RECENT. `ask`: look even if no notice came."""
-        added = 0
         if self._news.take() or ask or self._own:
             changes = await self.account.changes(self.view_number, self._modseq)
             own, self._own = self._own, {}
@@ -140,15 +167,17 @@ class Selected:
             for start in range(0, len(rows), _BATCH):
                 yield self.flag_rows(rows[start : start + _BATCH], uid=uid)
             self.view.vanish(unpack(changes.vanished))
-            added = self.view.extend(row.uid for row in changes.new)
-            fresh = [row.uid for row in changes.new if row.flags & RECENT]
-            if fresh:
-                self._recent.append((fresh[0], fresh[-1]))
+            self._arrived(changes.new)
         if expunge and self.view.pending:
+            uids = self.view.pending_uids() if self.qresync else []
             numbers = self.view.expunge()
+            if uids:
+                yield render.vanished(uids)
+                numbers = []
             for start in range(0, len(numbers), _BATCH):
                 yield render.expunges(numbers[start : start + _BATCH])
-        if added:
+        if self._untold:
+            self._untold = False
             yield render.exists(len(self.view))
         recent = self.recent
         if recent != self._told_recent:

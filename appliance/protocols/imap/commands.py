@@ -32,11 +32,20 @@ class Nothing(NamedTuple):
     """A command without arguments."""
 
 
+class Resync(NamedTuple):
+    """What a client remembers of a mailbox (RFC 7162, 3.2.5). `known`: the UIDs it has, None for all."""
+
+    uidvalidity: int
+    modseq: int
+    known: SequenceSet | None
+
+
 class Select(NamedTuple):
     """SELECT and EXAMINE. `condstore`: the client asks for mod-sequences (RFC 7162, 3.1.8)."""
 
     name: str
     condstore: bool = False
+    resync: Resync | None = None
 
 
 class Mailbox(NamedTuple):
@@ -100,12 +109,14 @@ class Search(NamedTuple):
 
 
 class Fetch(NamedTuple):
-    """`changed_since`: only messages with a higher mod-sequence (RFC 7162, 3.1.4.1), None for all."""
+    """`changed_since`: only messages with a higher mod-sequence (RFC 7162, 3.1.4.1), None for all; `vanished`: tell also
+    which of these UIDs were removed since (3.2.6)."""
 
     numbers: SequenceSet
     items: tuple[FetchItem, ...]
     uid: bool
     changed_since: int | None = None
+    vanished: bool = False
 
 
 class Store(NamedTuple):
@@ -233,9 +244,39 @@ def _select(cursor: Cursor) -> Select:
     if cursor.at_end():
         return Select(name)
     cursor.space()
-    if cursor.listed(_option, most=MAX_OPTIONS) != ["CONDSTORE"]:
-        raise ParseError("unknown parameter")
-    return Select(name, True)
+    resync: Resync | None = None
+
+    def parameter(inner: Cursor) -> str:
+        nonlocal resync
+        word = inner.word("a parameter")
+        if word == "QRESYNC":
+            inner.space()
+            resync = _resync(inner)
+        elif word != "CONDSTORE":
+            raise ParseError("unknown parameter")
+        return word
+
+    cursor.listed(parameter, most=MAX_OPTIONS)
+    return Select(name, True, resync)
+
+
+def _resync(cursor: Cursor) -> Resync:
+    """`(uidvalidity mod-sequence [known-uids] [(numbers uids)])`; the last is a hint that is not needed here."""
+    cursor.expect(b"(")
+    uidvalidity = cursor.number()
+    cursor.space()
+    modseq = cursor.number64()
+    known = None
+    if cursor.skip(b" ") and not cursor.ahead(b"("):
+        known = SequenceSet.parse(cursor)
+        cursor.skip(b" ")
+    if cursor.skip(b"("):
+        SequenceSet.parse(cursor)
+        cursor.space()
+        SequenceSet.parse(cursor)
+        cursor.expect(b")")
+    cursor.expect(b")")
+    return Resync(uidvalidity, modseq, known)
 
 
 def _modifier(cursor: Cursor, name: str) -> int:
@@ -356,7 +397,23 @@ def _fetch(cursor: Cursor, *, uid: bool = False) -> Fetch:
     if cursor.at_end():
         return Fetch(numbers, items, uid)
     cursor.space()
-    return Fetch(numbers, items, uid, _modifier(cursor, "CHANGEDSINCE"))
+    since, vanished = -1, False
+
+    def modifier(inner: Cursor) -> None:
+        nonlocal since, vanished
+        word = inner.word("a modifier")
+        if word == "CHANGEDSINCE":
+            inner.space()
+            since = inner.number64()
+        elif word == "VANISHED" and uid:
+            vanished = True
+        else:
+            raise ParseError("unknown modifier")
+
+    cursor.listed(modifier, most=MAX_OPTIONS)
+    if since < 0:
+        raise ParseError("expected CHANGEDSINCE")
+    return Fetch(numbers, items, uid, since, vanished)
 
 
 def _store(cursor: Cursor, *, uid: bool = False) -> Store:

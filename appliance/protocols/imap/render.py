@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from appliance.protocols.imap.sequence import compact
+
 MAX_QUOTED: Final = 1000
 """Longer strings go out as literals: clients have line buffers."""
 
@@ -121,6 +123,14 @@ def flags(names: Iterable[str]) -> bytes:
 def expunges(numbers: Iterable[int]) -> bytes:
     """One line for each number, in the order in which they take effect."""
     return b"".join([b"* %d EXPUNGE\r\n" % number for number in numbers])
+
+
+def vanished(uids: Iterable[int], *, earlier: bool = False) -> bytes:
+    """UIDs of removed messages in the place of EXPUNGE lines, or (`earlier`) while the client was away (RFC 7162, 3.2.10)."""
+    numbers = compact(uids)
+    if not numbers:
+        return b""
+    return b"* VANISHED (EARLIER) %b\r\n" % numbers if earlier else b"* VANISHED %b\r\n" % numbers
 
 
 def search(numbers: Iterable[int], modseq: int = 0) -> bytes:

@@ -34,6 +34,10 @@ class MessageView:
         """Are there messages whose removal has not been told?"""
         return bool(self._gone)
 
+    def pending_uids(self) -> list[int]:
+        """Their UIDs, ascending."""
+        return sorted(self._gone)
+
     def gone(self, uid: int) -> bool:
         return uid in self._gone
 

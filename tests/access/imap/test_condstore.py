@@ -73,3 +73,49 @@ async def test_unchanged_since(office: Office) -> None:
         assert await client.ok("SEARCH FLAGGED") == [b"* SEARCH 2"]
         assert (await client.last("SELECT INBOX (NOPE)")).startswith(b"BAD")
         assert (await client.last("STORE 1 (UNCHANGEDSINCE x) FLAGS ()")).startswith(b"BAD")
+
+
+async def test_a_client_that_was_away(office: Office) -> None:
+    async with office.logged_in() as client, office.logged_in() as other:
+        for _ in range(6):
+            await client.ok("APPEND INBOX {4+}\r\na: b")
+        assert (await client.last("SELECT INBOX (QRESYNC (1 1))")).startswith(b"BAD")
+        assert await client.ok("ENABLE QRESYNC") == [b"* ENABLED QRESYNC"]
+        lines = await client.ok("SELECT INBOX")
+        before = max(modseq(line) for line in lines if b"HIGHESTMODSEQ" in line)
+        [validity] = [line.split()[3].rstrip(b"]") for line in lines if b"UIDVALIDITY" in line]
+        [uids] = await client.ok("UID SEARCH ALL")
+        first, second, third, fourth, *_ = [int(word) for word in uids.split()[2:]]
+        await client.ok("UNSELECT")
+        await other.ok("SELECT INBOX")
+        await other.ok("STORE 1:3 +FLAGS (\\Deleted)")
+        await other.ok("STORE 4 +FLAGS (\\Flagged)")
+        await other.ok("EXPUNGE")
+        lines = await client.ok(b"SELECT INBOX (QRESYNC (%b %d))" % (validity, before))
+        assert b"* VANISHED (EARLIER) %d:%d" % (first, third) in lines
+        [row] = [line for line in lines if b" FETCH " in line]
+        assert row.startswith(b"* 1 FETCH (UID %d FLAGS (\\Flagged) MODSEQ (" % fourth)
+        lines = await client.ok(
+            b"SELECT INBOX (QRESYNC (%b %d %d:%d (1 %d)))" % (validity, before, second, third, first)
+        )
+        assert lines[0].startswith(b"* OK [CLOSED]")
+        assert b"* VANISHED (EARLIER) %d:%d" % (second, third) in lines
+        assert not any(b" FETCH " in line for line in lines)
+        lines = await client.ok(b"SELECT INBOX (QRESYNC (%d %d))" % (int(validity) + 1, before))
+        assert not any(b"VANISHED" in line for line in lines)
+        lines = await client.ok(f"UID FETCH 1:* (FLAGS) (CHANGEDSINCE {before} VANISHED)")
+        assert lines[0] == b"* VANISHED (EARLIER) %d:%d" % (first, third)
+        assert lines[1].startswith(b"* 1 FETCH (UID %d" % fourth)
+        await client.ok("STORE 1 +FLAGS.SILENT (\\Deleted)")
+        assert b"* VANISHED %d" % fourth in await client.ok("EXPUNGE")
+        assert b"* 1 EXPUNGE" in await other.ok("NOOP")
+
+
+async def test_what_comes_during_a_question_is_not_lost(office: Office) -> None:
+    async with office.logged_in() as client, office.logged_in() as other:
+        await client.ok("APPEND INBOX {4+}\r\na: b")
+        await client.ok("ENABLE QRESYNC")
+        await client.ok("SELECT INBOX")
+        await other.ok("APPEND INBOX {4+}\r\na: b")
+        lines = await client.ok("UID FETCH 1:* (FLAGS) (CHANGEDSINCE 1 VANISHED)")
+        assert b"* 2 EXISTS" in lines
