@@ -83,6 +83,11 @@ class Dialogue:
         return "DSN" in self._client.capabilities
 
     @property
+    def utf8(self) -> bool:
+        """The server takes addresses in UTF-8 (RFC 6531)."""
+        return "SMTPUTF8" in self._client.capabilities
+
+    @property
     def offers_tls(self) -> bool:
         """STARTTLS is offered."""
         return "STARTTLS" in self._client.capabilities

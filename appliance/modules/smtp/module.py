@@ -107,6 +107,7 @@ class SmtpModule:
                 unique=lambda: secrets.token_hex(12),
                 digests=rooms.digests,
                 version=rooms.version,
+                fixed_client=rooms.peers.listed,
                 release=self.sender.release,
             )
         )

@@ -25,6 +25,7 @@ from appliance.modules.smtp.settings import (
     ERROR_LIMIT,
     FORCE_AUTH,
     LINE_ENDS,
+    NON_CLIENTS,
     RCPT_LIMIT,
     SIZE_LIMIT,
     UNKNOWN_LIMIT,
@@ -316,9 +317,16 @@ class ReceivingSession:
                 return None
             return Reply(550, f"{path.address}: {refused.text}", "5.1.8" if refused.code == "5.1.2" else refused.code)
         self._local_sender = route.module not in ("SMTP", "SYSTEM")
-        if self._local_sender and not known and applies(around.settings[FORCE_AUTH], channel):
+        if self._local_sender and not known and self._must_authenticate():
             return Reply(530, self._text("SMTPForceAuth"), "5.7.0")
         return await around.verifier.objection(route, channel) if verify else None
+
+    def _must_authenticate(self) -> bool:
+        """Force AUTH; an address that is a client's for a time only does not help."""
+        whom, fixed = self._around.settings[FORCE_AUTH], self._around.fixed_client
+        if whom != NON_CLIENTS or fixed is None:
+            return applies(whom, self._channel)
+        return not fixed(self._channel.peer.address)
 
     def _qualified(self, local: str, domain: str) -> str:
         """The address; a name without a domain is one of the domain that the local address belongs to."""

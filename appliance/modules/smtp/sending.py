@@ -15,10 +15,9 @@ import trio
 
 from appliance.formats.addresses import Path, split_address
 from appliance.formats.wildcards import matches
-from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
-from appliance.kernel.sessions import Sessions
+from appliance.kernel.sessions import Session, Sessions
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.tasks import TaskStatus
 from appliance.modules.smtp.connecting import Connector, Unreachable
@@ -45,6 +44,8 @@ _LONG_QUEUE: Final = 50
 #: Connections that may break within one turn of a queue before it waits.
 _MAX_BREAKS: Final = 3
 _LOOK: Final = 5.0
+#: Seconds that a queue waits whose session was ended from outside; short, because a shutdown does that too.
+_KICKED: Final = 10.0
 _LETTERS: Final = {"N": "NEVER", "S": "SUCCESS", "F": "FAILURE", "D": "DELAY"}
 
 
@@ -150,18 +151,22 @@ class SmtpSender:
         self._active[host] = self._active.get(host, 0) + 1
         self._progress.setdefault(host, trio.current_time())
         try:
-            async with self._line.session(TAG, override=queue.released):
-                for _ in range(_MAX_BREAKS):
-                    if await self._visit(queue, log) or queue.next_due() != 0.0:
-                        return
-                self._delay_queue(queue, "the connection breaks again and again", log)
+            with session.scope:
+                async with self._line.session(TAG, override=queue.released):
+                    for _ in range(_MAX_BREAKS):
+                        if await self._visit(queue, session, log) or queue.next_due() != 0.0:
+                            return
+                    self._delay_queue(queue, "the connection breaks again and again", log)
+            if session.kicked:
+                log.low("ended: %s", session.reason)
+                queue.delay(_KICKED, session.reason)
         finally:
             self._sessions.close(session)
             self._active[host] -= 1
             if not self._active[host]:
                 del self._active[host], self._progress[host]
 
-    async def _visit(self, queue: ModuleQueue, log: Logger) -> bool:
+    async def _visit(self, queue: ModuleQueue, session: Session, log: Logger) -> bool:
         """One connection; whether the queue's turn is over."""
         try:
             plan = await self.connector.finder.plan(queue.host)
@@ -175,8 +180,10 @@ class SmtpSender:
             return True
         try:
             async for entry in queue:
-                if not await self._send_entry(queue, entry, dialogue, channel, name, log):
+                session.busy = True  # a shutdown lets the transaction end, if it is a short one
+                if not await self._send_entry(queue, entry, dialogue, name, log):
                     return False
+                session.busy = False
             await dialogue.quit()
         finally:
             channel.close()
@@ -206,7 +213,7 @@ class SmtpSender:
     # -- messages -----------------------------------------------------------------------------------------------------
 
     async def _send_entry(
-        self, queue: ModuleQueue, entry: QueueEntry, dialogue: Dialogue, channel: Channel, name: str, log: Logger
+        self, queue: ModuleQueue, entry: QueueEntry, dialogue: Dialogue, name: str, log: Logger
     ) -> bool:
         """Send one message to all recipients that are due; whether the connection is still good."""
         portion = self.settings[RCPT_PORTION]
@@ -232,8 +239,16 @@ class SmtpSender:
     ) -> list[Recipient]:
         """One transaction; answers the recipients for whom another one is to be made at once."""
         message = entry.message
+        sender = Path(*split_address(message.sender))
+        if not dialogue.utf8:
+            # RFC 6531, 3.2: such an address has no other form.
+            foreign = [one for one in recipients if sender.is_utf8 or _envelope(one)[0].is_utf8]
+            entry.finish(foreign, Outcome(Kind.FAILED, "5.6.7", f"{name} does not take international addresses", name))
+            recipients = [one for one in recipients if one not in foreign]
+            if not recipients:
+                return []
         sending = Sending(
-            Path(*split_address(message.sender)),
+            sender,
             [_envelope(recipient) for recipient in recipients],
             size=message.wire_size + len(message.added_header),
             ret=message.ret,

@@ -68,7 +68,8 @@ def _nothing_waits(host: str) -> bool:
 class Surroundings:
     """`host()` is the main domain's name; `unique()` a fresh random token; `digests()` whether methods that need a
     readable password are listed; `authority` answers for rights; `blacklisted` tells whether a foreign address is listed,
-    and by whom ("" is our own list); `release` starts the queue of a host and says whether there was one."""
+    and by whom ("" is our own list); `fixed_client` tells whether an address is a client's for ever, not only for the time of
+    a user's session; `release` starts the queue of a host and says whether there was one."""
 
     settings: Settings
     strings: Strings
@@ -86,4 +87,5 @@ class Surroundings:
     digests: Callable[[], bool]
     version: str
     blacklisted: Callable[[str], Awaitable[str | None]] = _not_listed
+    fixed_client: Callable[[str], bool] | None = None
     release: Callable[[str], bool] = _nothing_waits

@@ -160,10 +160,12 @@ class World:
     async def set(self, **values: str) -> None:
         await self.around.settings.update(dict(values))
 
-    async def connect(self, address: str = STRANGER, *, ehlo: bool = True, client: bool = False) -> Peer:
+    async def connect(
+        self, address: str = STRANGER, *, ehlo: bool = True, client: bool = False, member: bool = False
+    ) -> Peer:
         """A client from that address, greeted."""
         near, far = channel_pair(client=address)
-        far.client = client
+        far.client, far.member = client, member
         far.session = self.sessions.open("SMTP", address, 0.0)
         assert self.nursery is not None
         self.nursery.start_soon(self._serve, far)

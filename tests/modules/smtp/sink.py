@@ -167,12 +167,12 @@ class Line:
 class Outside:
     """The sender of a server `box.test`, a transfer room, and `sinks` by (address, port)."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, epoch: float) -> None:
         self.base = base
         self.sinks: dict[tuple[str, int], Sink] = {}
         self.names = FakeNames()
         self.settings = Settings(SMTP, MemoryStorage())
-        self.clock = TrioClock()
+        self.clock = TrioClock(epoch)
         self.log = MemoryLog()
         self.line = Line()
         self.sessions = Sessions()
@@ -268,9 +268,9 @@ class Outside:
 
 
 @asynccontextmanager
-async def outside(base: Path) -> AsyncIterator[Outside]:
+async def outside(base: Path, epoch: float = 1_700_000_000.0) -> AsyncIterator[Outside]:
     """A running one."""
-    world = Outside(base)
+    world = Outside(base, epoch)
     disk = InLoopDisk()
     await disk.mkdir(str(base / "Queue"), parents=True)
     journal = await Journal.open(disk, str(base / "Queue"))
@@ -295,4 +295,5 @@ async def outside(base: Path) -> AsyncIterator[Outside]:
             room.start()
             yield world
             inner.cancel_scope.cancel()
+        await room.close()
         nursery.cancel_scope.cancel()

@@ -242,6 +242,26 @@ async def test_force_auth(world: World) -> None:
     assert (await peer.say("MAIL FROM:<ann@box.test>")).startswith("250")
 
 
+@pytest.mark.feature("SMTP-031")
+async def test_force_auth_counts_fixed_clients_only(world: World) -> None:
+    await world.set(ForceAuth="non-clients")
+    world.around.fixed_client = lambda address: address == "192.0.2.1"
+    peer = await world.connect("203.0.113.50", client=True)
+    assert (await peer.say("MAIL FROM:<ann@box.test>")).startswith("530 5.7.0")
+    peer = await world.connect("192.0.2.1", client=True)
+    assert (await peer.say("MAIL FROM:<ann@box.test>")).startswith("250")
+
+
+@pytest.mark.feature("SMTP-047")
+async def test_members_of_the_cluster_are_not_verified(world: World) -> None:
+    peer = await world.connect("203.0.113.50", member=True)
+    assert (await peer.say("EHLO any-name-at-all")).startswith("250")
+    assert (await peer.say("MAIL FROM:<a@nomx.test>")).startswith("250")
+    assert world.names.asked == []
+    for _ in range(30):
+        assert (await peer.say("FOO")).startswith("500")
+
+
 @pytest.mark.feature("SMTP-005", "SMTP-006", "STD-035", "STD-019")
 async def test_starttls(world: World) -> None:
     authority = trustme.CA()

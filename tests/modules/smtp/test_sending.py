@@ -477,6 +477,63 @@ async def test_address_tests(autojump_clock: MockClock, world: Outside) -> None:
     assert world.live == 0
 
 
+@pytest.mark.feature("SMTP-133")
+async def test_fields_of_server_rules_go_out(autojump_clock: MockClock, world: Outside) -> None:
+    from appliance.transfer.enqueuer import Verdict
+    from appliance.transfer.message import QueuedMessage
+
+    async def rules(message: QueuedMessage) -> Verdict:
+        return Verdict(added_header=b"X-Test: yes\n")
+
+    world.room.enqueuer.rules = rules
+    sink = world.sink("x.test", "198.51.100.1")
+    await world.send("ann@x.test")
+    await world.settle()
+    assert sink.messages[0].startswith(b"X-Test: yes\nFrom: joe\n")
+
+
+async def test_international_addresses(autojump_clock: MockClock, world: Outside) -> None:
+    old = world.sink("x.test", "198.51.100.1")
+    await world.send("jürgen@x.test", "ann@x.test")
+    await world.settle(5)
+    assert [line for line in old.lines if line.startswith("RCPT")] == ["RCPT ann@x.test"]
+    assert b"5.6.7" in world.reports[0]
+    old.offers.append("SMTPUTF8")
+    await world.send("jürgen@x.test")
+    await world.settle()
+    assert "RCPT jürgen@x.test" in old.lines
+
+
+async def test_an_outgoing_session_can_be_ended(autojump_clock: MockClock, world: Outside) -> None:
+    sink = world.sink("x.test", "198.51.100.1")
+    sink.pause = 100
+    await world.send("ann@x.test")
+    await world.settle(5)
+    (session,) = world.sessions
+    session.kick("enough")
+    await world.settle()
+    assert len(world.sessions) == 0
+    assert world.live == 1
+    await world.settle(300)
+    assert len(sink.messages) == 1
+
+
+@pytest.mark.feature("SMTP-079")
+async def test_delays_survive_a_restart(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with outside(tmp_path / "base") as world:
+        world.names.a["x.test"] = ["198.51.100.9"]
+        await world.send("ann@x.test")
+        await world.settle(600)
+        assert len(world.connected) == 1
+        now = world.clock.now()
+    async with outside(tmp_path / "base", epoch=now) as world:
+        world.names.a["x.test"] = ["198.51.100.9"]
+        await world.settle(1100)
+        assert world.connected == []
+        await world.settle(150)
+        assert len(world.connected) == 1
+
+
 # -- encryption -------------------------------------------------------------------------------------------------------
 
 
