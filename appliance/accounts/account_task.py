@@ -15,6 +15,7 @@ from appliance.accounts import appending, changing, naming, reading
 from appliance.accounts.alerts import AlertSource, confirm_alerts, info
 from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
+from appliance.accounts.furnishing import furnish
 from appliance.accounts.search import search
 from appliance.accounts.session import Session
 from appliance.accounts.state import State, SyncFailed
@@ -214,6 +215,8 @@ class AccountTask:
     async def _open(self) -> None:
         try:
             await self.state.load()
+            if self.state.new:
+                await furnish(self.state)
         except (OSError, AccountError, JournalError) as error:
             self.state.log.failure("%s cannot be opened: %s", self.account.full_name, error)
             self.failure = error
