@@ -34,6 +34,8 @@ RETRY: Final = 120.0
 """Seconds until a route that was not known is asked for again."""
 KEEP: Final = 4 * 86400.0
 """Seconds that a recipient waits for a route."""
+_TESTED: Final = ("SMTP", "LOCAL", "LIST")
+"""Modules that can look at an address without delivering (manual, chapter 57, Address Testing)."""
 
 
 class Routing(Protocol):
@@ -217,7 +219,7 @@ class Enqueuer:
         for recipient, route in routed:
             if not recipient.waiting:
                 continue
-            if route.module == "SYSTEM" or (message.test and route.module != "SMTP"):
+            if route.module == "SYSTEM" or (message.test and route.module not in _TESTED):
                 self._dequeuer.finish(message, [recipient], Outcome(Kind.DELIVERED, "2.0.0", "discarded"))
             elif route.module not in self._queues.modules:
                 text = f"the {route.module} module is not available"

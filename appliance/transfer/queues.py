@@ -346,6 +346,7 @@ class Queues:
         """Something changed that may let queues go (a schedule, a setting, a new module): look at all of them again."""
         for queue in self.all(module):
             self._schedule(queue)
+        self._wake.set()
 
     def reject(self, message: QueuedMessage, text: str, queue: ModuleQueue | None = None) -> int:
         """Fail the recipients that wait, in one queue or in all; how many. Those in the hands of a module are left to it."""

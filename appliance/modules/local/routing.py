@@ -135,12 +135,13 @@ class LocalRouting:
             return None
         if address.purpose != Purpose.MAIL:
             raise Refused(UNKNOWN)
-        if not _may_send(address.caller, allowed, domain.name):
+        if not may_send_to_all(address.caller, allowed, domain.name):
             raise Refused("you may not send to all", code="5.7.1")
         return Route(MODULE, f"{name}@{domain.name}", name, address.original, address.simple, address.relay)
 
 
-def _may_send(caller: Caller | None, allowed: str, domain: str) -> bool:
+def may_send_to_all(caller: Caller | None, allowed: str, domain: str) -> bool:
+    """Whether the setting Mail to all is distributed for lets the caller send to the domain's accounts."""
     if allowed == "anybody" or caller is None:
         # Without a caller the question was answered when the message came in (the queue routes again).
         return True
