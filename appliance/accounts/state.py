@@ -76,6 +76,8 @@ class State:
         self.info = Info()
         #: account.info was lost: numbers and UIDVALIDITY values are new.
         self.rebuilt = False
+        #: Nobody ever opened the account before: it gets what the domain's template says.
+        self.new = False
         self.boxes: dict[str, Box] = {}
         self.folders: set[str] = set()
         #: Wire bytes of all messages.
@@ -169,6 +171,7 @@ class State:
             ending = self.new_format if not self.single else (".mbox" if self.account.kind == TEXT else ".mdir")
             box = await self.add_box(names.INBOX, ending)
             made = made or box.loaded
+            self.new = damaged and data is None
         if made or damaged:
             await self.save_info()
 

@@ -88,7 +88,7 @@ async def test_mailbox_commands(start: Start) -> None:
         assert await session.subscriptions() == ["INBOX", "~boss/x"]
 
 
-@pytest.mark.feature("CLI-012", "CLI-040", "SEC-043")
+@pytest.mark.feature("CLI-012", "CLI-040")
 async def test_account_information_and_rights(start: Start) -> None:
     async with desk(start) as at:
         await at.server.account("alice", Password="secret")
@@ -97,9 +97,6 @@ async def test_account_information_and_rights(start: Start) -> None:
         for name in ("LISTMAILBOXES", "GETACCOUNTSUBSCRIPTION"):
             with pytest.raises(Denied):
                 await at.do(name, "alice", accountName="postmaster")
-        await at.do("VerifyAccountPassword", accountName="alice", password="secret")
-        with pytest.raises(OperationError, match="incorrect"):
-            await at.do("VerifyAccountPassword", accountName="alice", password="wrong")
 
 
 async def test_all_sessions_of_an_account_are_ended(start: Start) -> None:
