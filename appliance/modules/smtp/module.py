@@ -76,6 +76,7 @@ class SmtpModule:
 
         self.sender = SmtpSender(
             Connector(settings, finder, lambda verify: rooms.tls.client_context(verify=verify), rooms.host),
+            rooms.router,
             rooms.schedule,
             rooms.sessions,
             rooms.log.source(SENDING_TAG, level),

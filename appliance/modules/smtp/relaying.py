@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from appliance.formats.addresses import literal_address
 from appliance.kernel.channel import Channel
 from appliance.kernel.settings import Settings
-from appliance.modules.smtp.routing import MODULE, parse_queue
-from appliance.modules.smtp.settings import RELAY_BACKUP, RELAY_FROM, RELAY_TO_CLIENTS, applies
+from appliance.modules.smtp.routing import MODULE, WAKEUP_QUEUE, parse_queue
+from appliance.modules.smtp.settings import RELAY_BACKUP, RELAY_FROM, RELAY_TO_CLIENTS, WAKEUP_FROM, applies
 from appliance.router.route import Route
 
 
@@ -40,6 +40,8 @@ class Relaying:
         address as it was received had no routes and no quotes in it."""
         if route.module != MODULE or trusted or channel.member:
             return True
+        if route.host.startswith(WAKEUP_QUEUE):
+            return applies(self.settings[WAKEUP_FROM], channel)
         if applies(self.settings[RELAY_FROM], channel) or route.relay:
             return True
         if await self._to_client(route, simple):

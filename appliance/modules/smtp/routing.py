@@ -19,8 +19,11 @@ from appliance.router.route import Address, Purpose, Refused, Rewritten, Route
 
 MODULE: Final = "SMTP"
 SUFFIX: Final = ".smtp"
-#: A user that ETRN asks the router for.
+#: A user that wake-ups ask the router for.
 WAKEUP_USER: Final = "wakeup"
+#: Mail to `domain-wakeup` of the main domain goes to the queue `wakeup:domain`, where it is consumed.
+WAKEUP_NAME: Final = "-wakeup"
+WAKEUP_QUEUE: Final = "wakeup:"
 
 _IPV4 = re.compile(r"\[([0-9]{1,3}(?:\.[0-9]{1,3}){3})(?::([0-9]{1,5}))?\]")
 _IPV6 = re.compile(r"\[(?:IPv6:)?([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\](?::([0-9]{1,5}))?", re.IGNORECASE)
@@ -94,10 +97,13 @@ class SmtpRouting:
         self.settings = settings
 
     async def first(self, address: Address) -> Route | Rewritten | None:
-        """IP-address domains and the suffix `.smtp`."""
+        """IP-address domains, the suffix `.smtp`, and wake-up mail."""
         domain = address.domain
         if address.purpose not in (Purpose.MAIL, Purpose.RETURN_PATH, Purpose.WAKEUP):
             return None
+        name = address.local.lower().removesuffix(WAKEUP_NAME)
+        if not domain and name != address.local.lower() and "." in name and _HOST.fullmatch(name):
+            return self._accept(address, WAKEUP_QUEUE + name, address.local)
         if domain.startswith("["):
             try:
                 parse_queue(domain)

@@ -24,7 +24,7 @@ from appliance.modules.smtp.connecting import Connector, Unreachable
 from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.retries import retry_delay, warning_ages
-from appliance.modules.smtp.routing import MODULE
+from appliance.modules.smtp.routing import MODULE, WAKEUP_QUEUE, WAKEUP_USER
 from appliance.modules.smtp.settings import (
     ADD_CHANNEL_AFTER,
     HOLD_DOMAINS,
@@ -33,7 +33,9 @@ from appliance.modules.smtp.settings import (
     RCPT_PORTION,
     SEND_CHANNELS,
 )
+from appliance.modules.smtp.surroundings import Routing
 from appliance.protocols.smtp import Reply
+from appliance.router.route import Purpose, Refused
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient
 from appliance.transfer.queues import ModuleQueue, QueueEntry, Queues
 
@@ -61,6 +63,7 @@ class SmtpSender:
     def __init__(
         self,
         connector: Connector,
+        router: Routing,
         line: Line,
         sessions: Sessions,
         log: Logger,
@@ -68,6 +71,7 @@ class SmtpSender:
         statistics: Statistics,
     ) -> None:
         self.connector = connector
+        self.router = router
         self.settings = connector.settings
         self._queues: Queues | None = None
         self._line = line
@@ -146,6 +150,9 @@ class SmtpSender:
     async def process(self, queue: ModuleQueue) -> None:
         """Send what is due in a queue."""
         host = queue.host
+        if host.startswith(WAKEUP_QUEUE):
+            await self._wake(queue, host.removeprefix(WAKEUP_QUEUE))
+            return
         session = self._sessions.open(TAG, host, self._clock.now())
         log = self._log.session(session.number, host)
         self._active[host] = self._active.get(host, 0) + 1
@@ -165,6 +172,18 @@ class SmtpSender:
             self._active[host] -= 1
             if not self._active[host]:
                 del self._active[host], self._progress[host]
+
+    async def _wake(self, queue: ModuleQueue, name: str) -> None:
+        """Wake-up mail: it starts the queue that mail for the domain waits in, and is consumed."""
+        async for entry in queue:
+            try:
+                route = await self.router.route(f"{WAKEUP_USER}@{name}", Purpose.WAKEUP)
+            except Refused as refused:
+                entry.finish(entry.recipients, Outcome(Kind.FAILED, refused.code, refused.text))
+                continue
+            started = route.module == MODULE and self.release(route.host)
+            self._log.major("[%d] wake-up of %s: %s", entry.message.id, name, "started" if started else "nothing waits")
+            entry.finish(entry.recipients, Outcome(Kind.DELIVERED, "2.1.5", "the queue is started"))
 
     async def _visit(self, queue: ModuleQueue, session: Session, log: Logger) -> bool:
         """One connection; whether the queue's turn is over."""

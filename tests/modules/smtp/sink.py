@@ -189,7 +189,7 @@ class Outside:
         )
         self.connector = Connector(self.settings, finder, self.context, lambda: "box.test", self.connect)
         self.sender = SmtpSender(
-            self.connector, self.line, self.sessions, self.log.source("SMTPO"), self.clock, Statistics()
+            self.connector, self, self.line, self.sessions, self.log.source("SMTPO"), self.clock, Statistics()
         )
         self.room: Transfer
 
@@ -229,6 +229,10 @@ class Outside:
         """The router: aliases of box.test, else SMTP's own two steps."""
         local, domain = parse(address)
         if domain in ("", "box.test"):
+            if local.endswith("-wakeup"):
+                woken = await self.routing.first(Address(local, "", address, purpose, True, False))
+                assert isinstance(woken, Route)
+                return woken
             if not local.startswith("out-"):
                 return Route("LOCAL", f"{local}@box.test", local, address)
             local, domain = local[4:], "x.test"

@@ -102,11 +102,12 @@ async def test_a_spam_trap_refuses_the_whole_message(world: World) -> None:
     assert not world.messages
 
 
-@pytest.mark.feature("SMTP-050", "STD-034", "STD-043")
+@pytest.mark.feature("SMTP-050", "STD-034", "STD-043", "PROT-005", "PROT-006", "PROT-007", "PROT-008", "PROT-009")
 async def test_strangers_cannot_relay(world: World) -> None:
     peer = await world.connect()
     await peer.say("MAIL FROM:<joe@far.test>")
     assert await peer.say("RCPT TO:<a@x.test>") == "550 5.7.1 a@x.test we do not relay"
+    assert (await peer.say("RCPT TO:<ann@box.test>")).startswith("250")
     assert (await peer.say("RCPT TO:<a%x.test@box.test>")).startswith("550 5.7.1")
     assert (await peer.say("RCPT TO:<@box.test:a@x.test>")).startswith("550 5.7.1")
     client = await world.connect("192.0.2.1", client=True)
@@ -121,14 +122,14 @@ async def test_strangers_cannot_relay(world: World) -> None:
     assert await peer.say("RCPT TO:<a@x.test>") == "250 2.1.5 a@x.test will be relayed"
 
 
-@pytest.mark.feature("SMTP-036")
+@pytest.mark.feature("SMTP-036", "PROT-047")
 async def test_a_user_on_the_road_is_asked_to_authenticate(world: World) -> None:
     peer = await world.connect()
     await peer.say("MAIL FROM:<ann@box.test>")
     assert (await peer.say("RCPT TO:<a@x.test>")).startswith("450 4.7.1")
 
 
-@pytest.mark.feature("SMTP-051", "SMTP-052", "SMTP-061")
+@pytest.mark.feature("SMTP-051", "SMTP-052", "SMTP-061", "PROT-010", "PROT-011", "PROT-012", "PROT-013", "PROT-014")
 async def test_relaying_to_clients(world: World) -> None:
     world.names.a["clienthost.test"] = ["192.0.2.1"]
     world.names.a["half.test"] = ["192.0.2.1", "198.51.100.9"]
@@ -139,6 +140,7 @@ async def test_relaying_to_clients(world: World) -> None:
     await peer.say("MAIL FROM:<joe@far.test>")
     assert (await peer.say("RCPT TO:<u@clienthost.test>")).startswith("250")
     assert (await peer.say("RCPT TO:<u%h@clienthost.test>")).startswith("550")
+    assert (await peer.say('RCPT TO:<"a b"@clienthost.test>')).startswith("550")
     assert (await peer.say("RCPT TO:<u@[192.0.2.1]>")).startswith("250")
     assert (await peer.say("RCPT TO:<u@half.test>")).startswith("550")
     assert (await peer.say("RCPT TO:<u@y.test>")).startswith("550")
@@ -149,7 +151,7 @@ async def test_relaying_to_clients(world: World) -> None:
     assert (await peer.say("RCPT TO:<u@clienthost.test>")).startswith("550")
 
 
-@pytest.mark.feature("SMTP-053")
+@pytest.mark.feature("SMTP-053", "PROT-016")
 async def test_relaying_to_domains_that_we_back_up(world: World) -> None:
     world.names.mx["x.test"] = ["mail.x.test", "BOX.test"]
     peer = await world.connect()
@@ -159,7 +161,7 @@ async def test_relaying_to_domains_that_we_back_up(world: World) -> None:
     assert (await peer.say("RCPT TO:<u@x.test>")).startswith("550")
 
 
-@pytest.mark.feature("SMTP-054")
+@pytest.mark.feature("SMTP-054", "PROT-060", "PROT-061")
 async def test_table_records_mark_addresses_for_relaying(world: World) -> None:
     table = "<out> = someone@x.test\nNoRelay:<shut> = someone@x.test\n"
     await world.router.settings.update({"Table": table})
@@ -167,9 +169,12 @@ async def test_table_records_mark_addresses_for_relaying(world: World) -> None:
     await peer.say("MAIL FROM:<joe@far.test>")
     assert (await peer.say("RCPT TO:<out@box.test>")).startswith("250")
     assert (await peer.say("RCPT TO:<shut@box.test>")).startswith("550")
+    client = await world.connect("192.0.2.1", client=True)
+    await client.say("MAIL FROM:<joe@far.test>")
+    assert (await client.say("RCPT TO:<shut@box.test>")).startswith("250")
 
 
-@pytest.mark.feature("SMTP-026", "SMTP-027", "SMTP-034", "STD-033")
+@pytest.mark.feature("SMTP-026", "SMTP-027", "SMTP-034", "STD-033", "PROT-040", "PROT-050")
 async def test_who_has_authenticated_may_relay(world: World) -> None:
     await world.set(ClearAuth="everybody")
     peer = await world.connect()
@@ -252,7 +257,7 @@ async def test_force_auth_counts_fixed_clients_only(world: World) -> None:
     assert (await peer.say("MAIL FROM:<ann@box.test>")).startswith("250")
 
 
-@pytest.mark.feature("SMTP-047")
+@pytest.mark.feature("SMTP-047", "PROT-082")
 async def test_members_of_the_cluster_are_not_verified(world: World) -> None:
     peer = await world.connect("203.0.113.50", member=True)
     assert (await peer.say("EHLO any-name-at-all")).startswith("250")
@@ -438,7 +443,25 @@ async def test_a_byte_now_and_then_is_not_enough(world: World, autojump_clock: t
     assert not world.messages
 
 
-@pytest.mark.feature("SMTP-037", "SMTP-039", "SMTP-041", "SMTP-043", "SMTP-044", "SMTP-045", "SMTP-046", "STD-046")
+@pytest.mark.feature(
+    "SMTP-037",
+    "SMTP-039",
+    "SMTP-041",
+    "SMTP-043",
+    "SMTP-044",
+    "SMTP-045",
+    "SMTP-046",
+    "STD-046",
+    "PROT-071",
+    "PROT-072",
+    "PROT-074",
+    "PROT-075",
+    "PROT-077",
+    "PROT-078",
+    "PROT-079",
+    "PROT-080",
+    "PROT-083",
+)
 @pytest.mark.parametrize(
     ("sender", "code"),
     [
@@ -472,7 +495,7 @@ async def test_return_paths_of_strangers(world: World, sender: str, code: str) -
     assert names.asked == []
 
 
-@pytest.mark.feature("SMTP-042")
+@pytest.mark.feature("SMTP-042", "PROT-076")
 async def test_senders_whose_host_is_blacklisted(world: World) -> None:
     world.names.a["black.test"] = ["10.9.9.9"]
     peer = await world.connect()
@@ -487,7 +510,9 @@ async def test_senders_banned_in_the_router(world: World) -> None:
     assert (await peer.say("MAIL FROM:<joe@far.test>")).startswith("250")
 
 
-@pytest.mark.feature("SMTP-062", "SMTP-063", "SMTP-064", "SMTP-065", "SMTP-032")
+@pytest.mark.feature(
+    "SMTP-062", "SMTP-063", "SMTP-064", "SMTP-065", "SMTP-032", "PROT-091", "PROT-092", "PROT-093", "PROT-094"
+)
 async def test_a_blacklisted_host(world: World) -> None:
     world.black.add(STRANGER)
     await world.set(ClearAuth="everybody")
@@ -515,6 +540,15 @@ async def test_commands_that_say_little(world: World) -> None:
     assert (await peer.say("TURN")).startswith("502")
     await peer.say("MAIL FROM:<joe@far.test>", "RCPT TO:<ann@box.test>", "RSET")
     assert (await peer.say("DATA")).startswith("503")
+
+
+@pytest.mark.feature("SMTP-110", "SMTP-116")
+async def test_wake_up_mail_is_taken_from_whom_the_setting_says(world: World) -> None:
+    peer = await world.connect()
+    await peer.say("MAIL FROM:<joe@far.test>")
+    assert (await peer.say("RCPT TO:<client.com-wakeup@box.test>")).startswith("250")
+    await world.set(WakeupFrom="clients")
+    assert (await peer.say("RCPT TO:<client.com-wakeup@box.test>")).startswith("550")
 
 
 @pytest.mark.feature("SMTP-107", "SMTP-108", "SMTP-110", "STD-036")

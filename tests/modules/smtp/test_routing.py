@@ -48,6 +48,8 @@ async def go(text: str, purpose: Purpose = Purpose.MAIL, **values: str) -> str:
         ("u@X.test", "final SMTP x.test u@x.test"),
         ("u%client1.com@host.com", "final SMTP host.com u%client1.com@host.com"),
         ("u@nodot", "-"),
+        ("Client1.com-wakeup", "first SMTP wakeup:client1.com Client1.com-wakeup"),
+        ("nodot-wakeup", "-"),
         ("u", "-"),
     ],
 )

@@ -446,6 +446,19 @@ async def test_held_domains_wait_for_a_release(autojump_clock: MockClock, world:
     assert len(sink.messages) == 1
 
 
+@pytest.mark.feature("SMTP-116", "SMTP-121")
+async def test_wake_up_mail(autojump_clock: MockClock, world: Outside) -> None:
+    await world.set(HoldDomains="client1.com")
+    sink = world.sink("client1.com", "198.51.100.1")
+    await world.send("ann@client1.com")
+    await world.settle(600)
+    assert sink.connections == 0
+    await world.send("Client1.com-wakeup@box.test")
+    await world.settle()
+    assert len(sink.messages) == 1
+    assert (world.live, world.reports) == (0, [])
+
+
 @pytest.mark.feature("SMTP-088")
 async def test_success_reports(autojump_clock: MockClock, world: Outside) -> None:
     plain = world.sink("plain.test", "198.51.100.1", "PIPELINING")
