@@ -135,6 +135,7 @@ class Server:
                 version="1.0",
             )
         )
+        self.tls = tls
         self.module.declare(self.operations)
         await self.nursery.start(self.transfer.run)
         await self.nursery.start(self.module.sender.run)
@@ -178,6 +179,54 @@ async def test_the_listener(server: Server) -> None:
     with pytest.raises(Exception, match="refused"):
         await connect(["127.0.0.1"], server.port)
     assert server.failures == []
+
+
+@pytest.mark.feature("SMTP-004", "SMTP-003")
+async def test_a_port_that_begins_with_tls(server: Server) -> None:
+    import ssl
+
+    server.tls.host_name = "box.test"
+    await server.tls.load()
+    port = free_port()
+    rows: list[Value] = [
+        {"Port": str(server.port), "Address": "127.0.0.1", "TLS": "Off"},
+        {"Port": str(port), "Address": "127.0.0.1", "TLS": "On"},
+        {"Port": str(free_port()), "Address": "127.0.0.1", "Restriction": "Grant", "List": "10.0.0.1"},
+    ]
+    await server.smtp.update({"Listener": rows})
+    await until(lambda: len(server.module.listening()) == 3)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    channel = await connect(["127.0.0.1"], port)
+    await channel.start_tls(context, server_side=False, hostname="box.test")
+    peer = Peer(channel)
+    assert (await peer.reply()).startswith("220 box.test")
+    assert "STARTTLS" not in await peer.say("EHLO x")
+    assert "STARTTLS" in await (await server.connect()).say("EHLO x")
+    refused = await connect(["127.0.0.1"], int(str(rows[2]["Port"])))  # type: ignore[index,call-overload]
+    assert await refused.receive() == b""
+
+
+@pytest.mark.feature("STD-042", "STD-033", "STD-038")
+async def test_against_the_standard_library(server: Server) -> None:
+    def talk() -> list[object]:
+        import smtplib
+
+        with smtplib.SMTP("127.0.0.1", server.port, timeout=5) as client:
+            answers: list[object] = [client.ehlo("pc.test")[0], client.has_extn("pipelining")]
+            answers.append(client.login("joe", "pw")[0])
+            answers.append(
+                client.sendmail("joe@box.test", ["ann@box.test", "no@box.test"], "Subject: x\n\n.dot\n", ["RET=HDRS"])
+            )
+            answers.append(client.verify("ann")[0])
+            return answers
+
+    ehlo, pipelining, login, refused, verify = await trio.to_thread.run_sync(talk)
+    assert (ehlo, pipelining, login, verify) == (250, True, 235, 252)
+    assert isinstance(refused, dict)
+    assert refused["no@box.test"][0] == 550
+    (message,) = server.transfer.spool.live.values()
+    assert (await message.content()).endswith(b"\n\n.dot\n")
 
 
 @pytest.mark.feature("SMTP-074", "SMTP-126")
