@@ -15,7 +15,7 @@ MAX_KEYWORD: Final = 100
 """Longest keyword, octets."""
 
 _BY_NAME: Final = {name.upper(): name for name in SYSTEM_FLAGS}
-_FLAG = re.compile(rb'\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
+_FLAG = re.compile(rb'\\\*|\\?[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 
 
 class FlagList(NamedTuple):
