@@ -289,11 +289,19 @@ class Journal:
         finally:
             self._running = False
             with trio.CancelScope(shield=True):
-                if self.failed is None and self._pending:
+                while self.failed is None and self._pending:
                     await self._flush()
                 if self.failed is None:
-                    self.failed = JournalFailed("the journal is closed")
+                    self._fail(JournalFailed("the journal is closed"))
                 await self._disk.run_in(JOURNAL, self._writer.close)
+
+    def _fail(self, failure: JournalFailed, *tickets: Ticket) -> None:
+        """Nothing is written any more; whoever waits hears of it."""
+        self.failed = failure
+        tickets = (*tickets, *self._tickets)
+        self._pending, self._tickets = [], []
+        for ticket in tickets:
+            ticket._settle(failure)
 
     async def _sleep(self) -> None:
         self._sleeper = trio.lowlevel.current_task()
@@ -316,11 +324,9 @@ class Journal:
         try:
             begun = await self._disk.run_in(JOURNAL, self._writer.write, batch)
         except OSError as error:
-            self.failed = JournalFailed(f"the journal cannot be written: {error}")
-            for ticket in (*tickets, *self._tickets):
-                ticket._settle(self.failed)
-            self._pending, self._tickets = [], []
-            raise self.failed from error
+            failure = JournalFailed(f"the journal cannot be written: {error}")
+            self._fail(failure, *tickets)
+            raise failure from error
         self._writing = None
         self.flushes += 1
         self.commits += len(batch)
@@ -347,9 +353,14 @@ class Journal:
         while True:
             await self._tidy_wanted.wait()
             self._tidy_wanted = trio.Event()
-            await self._disk.run_in(JOURNAL, self._writer.replenish)
-            if self._replayed:
-                await self.tidy()
+            try:
+                await self._disk.run_in(JOURNAL, self._writer.replenish)
+                if self._replayed:
+                    await self.tidy()
+            except OSError as error:
+                failure = JournalFailed(f"the journal cannot be kept in order: {error}")
+                self._fail(failure)
+                raise failure from error
 
     async def tidy(self) -> int:
         """Drop the old segments that nobody needs, after asking owners to move if there are too many; how many went."""
@@ -376,14 +387,16 @@ class Journal:
             return 0
         await self.flush()
 
-        def drop(files: Files) -> None:
+        def drop(files: Files) -> int:
             files.sync_directory(self.directory)
-            for victim in victims:
-                self._writer.recycle(files, victim)
+            for count, victim in enumerate(victims):
+                if not self._writer.recycle(files, victim):
+                    return count
+            return len(victims)
 
-        await self._disk.run_in(JOURNAL, drop)
-        del self._segments[: len(victims)]
-        return len(victims)
+        count = await self._disk.run_in(JOURNAL, drop)
+        del self._segments[:count]
+        return count
 
     # -- marks --------------------------------------------------------------------------------------------------------
 

@@ -205,14 +205,20 @@ class SegmentWriter:
         files.close(handle)
         return spare
 
-    def recycle(self, files: Files, segment: Segment) -> None:
-        """Take a segment away for good: it becomes the spare one, or goes."""
+    def recycle(self, files: Files, segment: Segment) -> bool:
+        """Take a segment away for good: it becomes the spare one, or goes. False if there is no space even for that."""
         spare = os.path.join(self.directory, SPARE)
-        if self.recycling and not files.exists(spare) and files.stat(segment.path).size == self.size:
-            files.rename(segment.path, spare)
-        else:
-            files.unlink(segment.path)
+        try:
+            if self.recycling and not files.exists(spare) and files.stat(segment.path).size == self.size:
+                files.rename(segment.path, spare)
+            else:
+                files.unlink(segment.path)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return False
         files.sync_directory(self.directory)
+        return True
 
     def write(self, files: Files, batch: Sequence[tuple[int, Frame]]) -> list[Segment]:
         """Write and flush these frames; returns the segments begun on the way.
