@@ -28,6 +28,8 @@ MAX_FAILURES = 5
 MAX_ERRORS = 20
 #: Seconds that a stranger may be silent.
 STRANGER_TIMEOUT = 180
+SEND_TIMEOUT = 300
+"""Seconds for 64 KiB of an answer: silence is a client's right, but not to read is none."""
 MAX_FOREIGN = 16
 """Other accounts that one session holds open."""
 _FLUSH = 32 * 1024
@@ -161,7 +163,12 @@ class ImapSession:
     async def flush(self) -> None:
         if self._out:
             data, self._out = self._out, bytearray()
-            await self.channel.send(data)
+            channel = self.channel
+            patience, channel.timeout = channel.timeout, min(channel.timeout, SEND_TIMEOUT)
+            try:
+                await channel.send(data)
+            finally:
+                channel.timeout = patience
 
     async def next_event(self) -> Event | None:
         """The next event; None at the end of the stream. What is in hand goes out first. The limit of time is for

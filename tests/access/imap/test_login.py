@@ -287,3 +287,14 @@ async def test_secure_method_required_is_the_gates_word(post: Post) -> None:
         assert (await client.last("LOGIN jim secret")).startswith(b"NO")
         assert (await client.last(b"AUTHENTICATE PLAIN " + b64(b"\0jim\0secret"))).startswith(b"NO")
         assert (await authenticate(client, "CRAM-MD5")).startswith(b"OK")
+
+
+async def test_a_client_that_does_not_read_is_left(post: Post, autojump_clock: object) -> None:
+    for number in range(20):
+        post.account.put(b"Subject: %d\r\n\r\n" % number + b"x" * 200_000)
+    async with post.logged_in("INBOX") as client:
+        await client.send("a FETCH 1:* BODY.PEEK[]\r\n")
+        await trio.sleep(299)
+        assert len(post.sessions) == 1
+        await trio.sleep(10)
+        assert len(post.sessions) == 0
