@@ -216,7 +216,7 @@ async def test_against_the_standard_library(server: Server) -> None:
             answers: list[object] = [client.ehlo("pc.test")[0], client.has_extn("pipelining")]
             answers.append(client.login("joe", "pw")[0])
             answers.append(
-                client.sendmail("joe@box.test", ["ann@box.test", "no@box.test"], "Subject: x\n\n.dot\n", ["RET=HDRS"])
+                client.sendmail("ann@box.test", ["ann@box.test", "no@box.test"], "Subject: x\n\n.dot\n", ["RET=HDRS"])
             )
             answers.append(client.verify("ann")[0])
             return answers
