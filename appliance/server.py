@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import trio
 
+from appliance.access.imap.foreign import ForeignAccounts
 from appliance.access.imap.gate import Surroundings as ImapSurroundings
 from appliance.access.imap.service import ImapService
 from appliance.access.imap.settings import LISTENER as IMAP_LISTENER
@@ -31,7 +32,9 @@ from appliance.access.pwd.service import PwdService
 from appliance.access.pwd.settings import LOG_LEVEL as PWD_LOG
 from appliance.access.pwd.settings import SETTINGS as PWD
 from appliance.access.pwd.settings import TEXTS as PWD_TEXTS
+from appliance.accounts import alerting as alert_operations
 from appliance.accounts import operations as account_operations
+from appliance.accounts.alerting import Alerts
 from appliance.accounts.frames import Safe, decode
 from appliance.accounts.gate import Accounts
 from appliance.accounts.login import LoginRefused, Logins, SenderLogins
@@ -61,8 +64,13 @@ from appliance.kernel.strings import Strings
 from appliance.kernel.supervisor import CRASH_RECOVERY, INTERNALS_LOG, Supervisor
 from appliance.kernel.tasks import TaskStatus
 from appliance.kernel.tls import TLS, TLS_LOG, Tls
+from appliance.modules.list.groups import GroupModule
+from appliance.modules.list.settings import LIST
+from appliance.modules.list.settings import LOG_LEVEL as LIST_LOG
+from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import ENVELOPE_FIELD, LOCAL
+from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
 from appliance.modules.smtp.module import Rooms, SmtpModule
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.settings import LISTENER as SMTP_LISTENER
@@ -196,6 +204,7 @@ class Server:
         self.router_settings = self._component(ROUTER)
         self.smtp_settings = self._component(SMTP)
         self.local_settings = self._component(LOCAL)
+        self.list_settings = self._component(LIST)
         self.pop_settings = self._component(POP)
         self.imap_settings = self._component(IMAP)
         self.pwd_settings = self._component(PWD)
@@ -320,12 +329,14 @@ class Server:
             self._host,
         )
         self.transfer.count(self.statistics)
+        self.alerts = Alerts(self._storage(self._path("Settings", "Alerts.data"), 0o640), self.clock)
         self.accounts = Accounts(
             self.disk,
             self.journal,
             self.clock,
             self.notices,
             self.log.source("ACCOUNT", lambda: self.domains.main.settings[d.ACCOUNT_LOG]),
+            alerts=self.alerts,
             loopback=self.options.loopback,
         )
         self.accounts.shared.safe = self.transfer.safe
@@ -376,6 +387,27 @@ class Server:
             self.clock,
             self.system,
         )
+        self.local = LocalModule(
+            self.domains,
+            self.local_settings,
+            self.accounts,
+            self.transfer,
+            self.log.source("LOCAL", lambda: self.local_settings[LOCAL_LOG]),
+            self.clock,
+            self.strings,
+            self.statistics,
+        )
+        self.local.attach()
+        self.groups = GroupModule(
+            self.domains,
+            self.list_settings,
+            self.transfer,
+            self.log.source("LIST", lambda: self.list_settings[LIST_LOG]),
+            self.clock,
+            self.strings,
+            self.statistics,
+        )
+        self.groups.attach()
         self.smtp = SmtpModule(
             Rooms(
                 settings=self.smtp_settings,
@@ -406,6 +438,7 @@ class Server:
         self.router.declare(operations)
         self.transfer.declare(operations)
         schedule_operations.declare(operations, self.schedule)
+        alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
         account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)
         components.declare(operations, self.components, self.system)
         session_operations.declare(operations, self.sessions)
@@ -513,6 +546,7 @@ class Server:
                 digests=self._digests,
                 now=self.clock.now,
                 version=VERSION,
+                foreign=ForeignAccounts(self.accounts, self.domains, self.router.route),
             )
         )
         return Listener(

@@ -99,7 +99,7 @@ async def authenticate(client: Client, name: str, password: str = "secret", *, i
         await client.send(b64(mechanism.step(base64.b64decode(line[2:]))) + b"\r\n")
 
 
-@pytest.mark.feature("IMAP-011")
+
 @pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"])
 @pytest.mark.parametrize("initial", [True, False])
 async def test_all_methods(post: Post, name: str, initial: bool, autojump_clock: object) -> None:
@@ -110,7 +110,7 @@ async def test_all_methods(post: Post, name: str, initial: bool, autojump_clock:
         assert (await client.last("LOGIN jim secret")).startswith(b"BAD")
 
 
-@pytest.mark.feature("IMAP-011", "SEC-014", "STD-023", "STD-063")
+@pytest.mark.feature("SEC-014", "STD-023", "STD-063")
 async def test_a_dialogue_is_cancelled(post: Post) -> None:
     async with post.client() as client:
         await client.line()
