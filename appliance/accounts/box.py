@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -82,7 +84,7 @@ class Box:
         self.views: set[View] = set()
         self.readers = 0
         self.idle: trio.Event | None = None
-        #: Set while the file is written again: readers wait, offsets are about to change.
+        #: Set at the end of what readers wait for, see `moving`.
         self.compacting: trio.Event | None = None
 
     async def __aenter__(self) -> Box:
@@ -96,6 +98,17 @@ class Box:
         self.readers -= 1
         if not self.readers and self.idle is not None:
             self.idle.set()
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Files or offsets are about to change: who wants to read waits; who is reading may find a file gone, tries again,
+        and waits then."""
+        done = self.compacting = trio.Event()
+        try:
+            yield
+        finally:
+            self.compacting = None
+            done.set()
 
     async def unread(self) -> None:
         """Wait until nobody is reading."""

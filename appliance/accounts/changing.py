@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from zlib import crc32
 
 from appliance.accounts.box import Box
@@ -77,15 +78,15 @@ async def store(
             if found.uid not in box.foreign:
                 pairs.append((found, found._replace(flags=new, keywords=new_bits)))
         modseq = box.next_modseq()
-        # Readers of an .mdir look for the new names from here on, and try again where they are too early.
-        for count, (at, new, new_bits) in enumerate(changes, 1):
-            box.flagged(at, new, new_bits, modseq)
-            if not count % _PACE:
-                await pace()
-        try:
-            await state.shared.disk.run(_set_flags, box.store, pairs)
-        except FileNotFoundError:
-            raise AccountError("TEMPORARY", "The mailbox is being changed by another program") from None
+        with box.moving() if isinstance(box.store, MdirStore) else nullcontext():
+            try:
+                await state.shared.disk.run(_set_flags, box.store, pairs)
+            except FileNotFoundError:
+                raise AccountError("TEMPORARY", "The mailbox is being changed by another program") from None
+            for count, (at, new, new_bits) in enumerate(changes, 1):
+                box.flagged(at, new, new_bits, modseq)
+                if not count % _PACE:
+                    await pace()
         box.dirty = True
         state.info_stale = True
         state.publish(box)
@@ -131,8 +132,9 @@ async def remove_messages(state: State, box: Box, indices: list[int]) -> bytes:
     await state.ensure(box, modseqs=1)
     if isinstance(box.store, MdirStore):
         await state.barrier()
-        await state.shared.disk.run(_unlink, box.store, founds)
-        dead = 0
+        with box.moving():
+            await state.shared.disk.run(_unlink, box.store, founds)
+            await _gone(state, box, indices)
     else:
         ours = [
             (found, found._replace(flags=found.flags | EXPUNGED)) for found in founds if found.uid not in box.foreign
@@ -140,17 +142,21 @@ async def remove_messages(state: State, box: Box, indices: list[int]) -> bytes:
         await state.shared.disk.run(_set_flags, box.store, ours)
         if len(ours) < len(founds):
             await _mark_foreign(state, box, [found for found in founds if found.uid in box.foreign])
-        dead = sum(found.length for found in founds)
-    box.dirty = True
-    await state.sync([box])
-    box.info.dead += dead
-    # Only this task changes the table: readers see the old one while a worker makes the new one.
-    columns = await state.shared.disk.run(_without, box.table, indices)
-    state.used -= box.removed(indices, box.next_modseq(), columns)
+        await _gone(state, box, indices)
+        box.info.dead += sum(found.length for found in founds)
     state.info_stale = True
     state.publish(box)
     await state.maybe_compact(box)
     return pack(found.uid for found in founds)
+
+
+async def _gone(state: State, box: Box, indices: list[int]) -> None:
+    """The removal is on disk, and the table without them."""
+    box.dirty = True
+    await state.sync([box])
+    # Only this task changes the table: readers see the old one while a worker makes the new one.
+    columns = await state.shared.disk.run(_without, box.table, indices)
+    state.used -= box.removed(indices, box.next_modseq(), columns)
 
 
 async def _mark_foreign(state: State, box: Box, founds: list[Found]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from appliance.accounts.box import Box
@@ -151,7 +151,21 @@ async def rename(state: State, session: Session, old: str, new: str, subtree: bo
         for name, inner in state.boxes.items():
             if name.startswith(old + "/"):
                 boxes.append((inner, new + name[len(old) :]))
-    await state.shared.disk.run(_rename, moves)
+    with ExitStack() as stack:
+        for box, _ in boxes:
+            stack.enter_context(box.moving())
+        await state.shared.disk.run(_rename, moves)
+        _renamed(state, boxes, folders)
+    if old == names.INBOX:
+        # Sessions that have INBOX open go on in the new, empty one only after they select it again (RFC 3501, 6.3.5).
+        moved = boxes[0][0]
+        moved.views.clear()
+        await state.add_box(names.INBOX, moved.store.path[-5:])
+    await state.save_info()
+
+
+def _renamed(state: State, boxes: list[tuple[Box, str]], folders: list[tuple[str, str]]) -> None:
+    """The names in memory follow those on disk."""
     for before, after in folders:
         state.folders.discard(before)
         state.folders.add(after)
@@ -169,12 +183,6 @@ async def rename(state: State, session: Session, old: str, new: str, subtree: bo
         state.boxes[after] = box
         state.info.boxes[after] = box.info
         state.shared.notices.publish(("mailbox", state.name, before))
-    if old == names.INBOX:
-        # Sessions that have INBOX open go on in the new, empty one only after they select it again (RFC 3501, 6.3.5).
-        moved = boxes[0][0]
-        moved.views.clear()
-        await state.add_box(names.INBOX, moved.store.path[-5:])
-    await state.save_info()
 
 
 def _rename(files: Files, moves: list[tuple[str, str]]) -> None:

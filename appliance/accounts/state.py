@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import trio
-
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Safe, Writing
@@ -437,8 +435,7 @@ class State:
 
     async def rewrite(self, box: Box, without: set[int]) -> None:
         """Write an .mbox anew without what is expunged and the messages at these places; behind a barrier, no readers."""
-        done = box.compacting = trio.Event()
-        try:
+        with box.moving():
             box.table.places, stamp = await self.shared.disk.run(_compact, box.store, without, box.table.places)
             box.info.generation += 1
             box.info.dead = 0
@@ -446,9 +443,6 @@ class State:
             box.indexed_uid = 0
             box.gone_index.clear()
             box.flags_dirty.clear()
-        finally:
-            box.compacting = None
-            done.set()
         self.info_stale = True
         await self.index(box)
 
