@@ -117,6 +117,14 @@ class Box:
             await self.idle.wait()
         self.idle = None
 
+    def unload(self) -> None:
+        """Forget the table; counts and numbers stay. The index has it all."""
+        self.table = Table()
+        self.loaded = False
+        self.changed.clear()
+        self.gone.clear()
+        self.changed_floor = self.gone_floor = self.modseq
+
     def next_modseq(self) -> int:
         self.modseq += 1
         return self.modseq
@@ -235,7 +243,10 @@ class View:
         """Who may write takes over the \\Recent marks; the others only see them."""
         box = self.box
         if self.write and box.info.recent_from < box.uidnext:
-            self.recent.append((box.info.recent_from, box.uidnext))
+            low = box.info.recent_from
+            if self.recent and self.recent[-1][1] == low:
+                low = self.recent.pop()[0]
+            self.recent.append((low, box.uidnext))
             box.info.recent_from = box.uidnext
             box.info.recent = 0
 

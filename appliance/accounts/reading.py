@@ -102,6 +102,7 @@ async def release(state: State, session: Session, number: int) -> None:
     view = session.views.pop(number, None)
     if view is not None:
         view.box.views.discard(view)
+        await state.trim()
 
 
 async def keywords(state: State, session: Session, number: int) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ __all__ = ["Shared", "State", "SyncFailed"]
 
 UID_BLOCK: Final = 1000
 MODSEQ_BLOCK: Final = 10_000
+_KEPT: Final = 4
+"""Tables of mailboxes that nobody has open any more."""
 _SMALL_DEAD: Final = 1 << 16
 MAX_UID: Final = (1 << 32) - 2
 
@@ -450,6 +452,16 @@ class State:
         """Compact when a fifth is dead."""
         if box.info.dead > _SMALL_DEAD and box.info.dead * 5 > box.size:
             await self.compact(box)
+
+    async def trim(self) -> None:
+        """Keep only some tables of mailboxes that nobody has open."""
+        unused = [
+            box for box in self.boxes.values() if box.loaded and not box.views and not box.readers and len(box.table)
+        ]
+        for box in unused[: max(0, len(unused) - _KEPT)]:
+            await self.index(box)
+            if not box.flags_dirty and not box.gone_index and not box.foreign and not box.views and not box.readers:
+                box.unload()
 
     async def drop_index(self, box: Box, *, texts: bool = True) -> None:
         """The index forgets the mailbox; without `texts` only where its messages lie."""

@@ -168,12 +168,15 @@ def _put_one(files: Files, store: Store, size: int, records: list[Record], twins
             message = Found(record.uid, lines, 0, record.flags, record.keywords, record.date)
             try:
                 store.link(files, twin, message)
-                store.fresh[record.uid] = store.file_of(message)
-                size += sum(map(len, record.content))
-                places.append(lines)
-                continue
             except OSError:
                 pass  # gone or refused: a file of its own
+            else:
+                path = store.file_of(message)
+                if files.read_bytes(path) == b"".join(record.content):
+                    store.fresh[record.uid] = path
+                    places.append(lines)
+                    continue
+                files.unlink(path)  # the name is another message's by now
         made, size = store.append(files, size, [record])
         places += made
     return places, size

@@ -324,3 +324,26 @@ async def test_compaction_gives_the_space_back(start: Start) -> None:
         rows = await session.fetch(opened.view, [3], Fetch.NOTHING, "")
         assert Flag(rows[0].flags) & Flag.SEEN
         assert rows[0].content == to_wire(body)
+
+
+@FORMATS
+async def test_mailboxes_that_nobody_looks_at_leave_memory(start: Start, kind: str) -> None:
+    async with start() as server:
+        alice = await server.account(DefaultMailboxType=kind)
+        session = await server.session()
+        names = [f"box{number}" for number in range(8)]
+        for name in names:
+            await session.create(name)
+            await server.deliver(alice, MESSAGE, Store(name))
+            opened = await session.open(name)
+            await session.store(opened.view, [1], "+", int(Flag.FLAGGED), [])
+            await session.release(opened.view)
+        task = server.accounts._tasks[alice]
+        assert sum(box.loaded and len(box.table) > 0 for box in task.state.boxes.values()) == 4
+        for name in names:
+            await server.deliver(alice, MESSAGE, Store(name))
+            opened = await session.open(name)
+            rows = await session.fetch(opened.view, unpack(opened.uids), Fetch.NOTHING, "")
+            assert [(row.uid, row.content) for row in rows] == [(1, to_wire(MESSAGE)), (2, to_wire(MESSAGE))]
+            assert [bool(Flag(row.flags) & Flag.FLAGGED) for row in rows] == [True, False]
+            assert rows[0].modseq < rows[1].modseq
