@@ -320,16 +320,11 @@ class Accounts:
         except BaseException:
             self._blocked.difference_update(accounts)
             raise
-        if self._nursery is not None:
-            self._nursery.start_soon(self._unblock, accounts)
-        else:
-            self._blocked.difference_update(accounts)
-
-    async def _unblock(self, accounts: list[Account]) -> None:
-        # What follows (renaming or removing the files) comes at once and is short; nobody tells when it is done.
-        await trio.sleep(1.0)
-        self._blocked.difference_update(accounts)
 
     async def undo(self, change: Change) -> None:
+        self.done(change)
+
+    def done(self, change: Change) -> None:
+        """The files lie where they belong: the accounts may be opened."""
         accounts = [change.account] if change.account is not None else list(change.domain.accounts())
         self._blocked.difference_update(accounts)

@@ -505,6 +505,9 @@ class _Last:
         """Never asked: nobody acts after it."""
         del change
 
+    def done(self, change: Change) -> None:
+        del change
+
 
 def _checked(settings: Settings, values: Mapping[str, Value]) -> None:
     try:

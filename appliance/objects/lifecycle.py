@@ -37,6 +37,10 @@ class Participant(Protocol):
         """Take back `do`."""
         ...
 
+    def done(self, change: Change) -> None:
+        """All parts are done, the objects have their new names; must not fail."""
+        ...
+
 
 class Lifecycle:
     """The registered participants, in the order in which they act."""
@@ -58,3 +62,5 @@ class Lifecycle:
             for participant in reversed(done):
                 await participant.undo(change)
             raise
+        for participant in participants:
+            participant.done(change)

@@ -268,6 +268,9 @@ async def test_a_participant_can_refuse_and_is_undone(domains: Domains, tmp_path
         async def do(self, change: Change) -> None:
             seen.append("do")
 
+        def done(self, change: Change) -> None:
+            seen.append(f"done {change.kind}")
+
         async def undo(self, change: Change) -> None:
             seen.append("undo")
 
