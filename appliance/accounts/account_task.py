@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from appliance.accounts import appending, changing, naming, reading
+from appliance.accounts import acl, appending, changing, naming, reading
 from appliance.accounts.alerts import AlertSource, confirm_alerts, info
 from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
@@ -41,6 +41,7 @@ DIRECT: Final[dict[str, Handler]] = {
     "info": info,
     "keywords": reading.keywords,
     "mailboxes": naming.mailboxes,
+    "my_rights": acl.my_rights,
     "append_chunk": appending.append_chunk,
     "read": reading.read,
     "search": search,
@@ -49,6 +50,8 @@ DIRECT: Final[dict[str, Handler]] = {
 
 #: Requests that run in the account's task.
 SERIAL: Final[dict[str, Handler]] = {
+    "acl": acl.acl,
+    "set_acl": acl.set_acl,
     "append": appending.append,
     "append_abort": appending.append_abort,
     "append_begin": appending.append_begin,

@@ -38,6 +38,8 @@ def own_alerts(state: State) -> dict[str, str]:
 
 
 async def confirm_alerts(state: State, session: Session, source: AlertSource, confirm: bool) -> list[str]:
+    if session.who is not None:
+        return []
     values = state.info.values
     seen = values.get(CONFIRMED)
     known = {key for key in seen if isinstance(key, str)} if isinstance(seen, list) else set()
@@ -70,7 +72,8 @@ async def set_value(state: State, key: str, value: Value) -> None:
 
 
 async def info(state: State, session: Session) -> dict[str, Any]:
-    answer: dict[str, Any] = {key: value for key, value in state.info.values.items() if key.startswith("#")}
+    own = state.info.values if session.who is None else {}
+    answer: dict[str, Any] = {key: value for key, value in own.items() if key.startswith("#")}
     answer["used"] = state.used
     answer["limit"] = state.limit
     return answer

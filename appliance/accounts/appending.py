@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from appliance.accounts.acl import need
 from appliance.accounts.client import AccountError
 from appliance.accounts.writing import Item, check_quota, keyword_bits, put, put_file, settle
 from appliance.formats.wire import ToStore, to_store
@@ -50,6 +51,7 @@ async def append(
     data: bytes,
 ) -> tuple[int, int]:
     box = state.find(name)
+    need(state, session, box, "i")
     if len(data) > MAX_CHUNK:
         raise AccountError("LIMIT", "A message of this size has to be streamed")
     check_quota(state, len(data))
@@ -64,6 +66,7 @@ async def append_begin(
     state: State, session: Session, name: str, flags: int, keywords: Sequence[str], date: int, zone: int, size: int
 ) -> int:
     box = state.find(name)
+    need(state, session, box, "i")
     check_quota(state, size)
     if len(session.appends) >= MAX_APPENDS:
         raise AccountError("LIMIT", "Too many unfinished messages")
@@ -109,6 +112,7 @@ async def append_commit(state: State, session: Session, handle: int) -> tuple[in
         if rest:
             await state.shared.disk.pwrite(append.path, rest, append.stored)
         box = state.find(append.name)
+        need(state, session, box, "i")
         check_quota(state, append.size)
         bits = await keyword_bits(state, box, append.keywords)
         placed = await put_file(state, box, Item(append.flags, bits, append.date, b"", b""), append.path)

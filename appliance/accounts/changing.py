@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from zlib import crc32
 
+from appliance.accounts.acl import allowed_flags, need, rights_of
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError, pack, unpack
 from appliance.accounts.frames import Placed
@@ -47,7 +48,11 @@ async def store(
     if len(uids) > _MAX_STORE or mode not in ("+", "-", "="):
         raise AccountError("LIMIT", "Too many messages in one request")
     box = view.box
+    rights = rights_of(state, session, box)
+    allowed = allowed_flags(rights)
     flags &= SETTABLE
+    if not allowed or (mode != "=" and (flags & ~allowed or (keywords and "w" not in rights))):
+        raise AccountError("NOPERM", "You do not have the right to do this")
     bits = await keyword_bits(state, box, keywords, make=mode != "-")
     await state.ensure(box, modseqs=1)
     table = box.table
@@ -67,7 +72,8 @@ async def store(
         elif mode == "-":
             new, new_bits = old & ~flags, old_bits & ~bits
         else:
-            new, new_bits = old & INTERNAL | flags, bits
+            new = old & (INTERNAL | ~allowed) | flags & allowed
+            new_bits = bits if "w" in rights else old_bits
         same.append(at)
         if new != old or new_bits != old_bits:
             changes.append((at, new, new_bits))
@@ -106,6 +112,7 @@ async def expunge(state: State, session: Session, number: int, packed: bytes | N
     view = session.view(number)
     if not view.write:
         raise AccountError("NOPERM", "The mailbox is open for reading only")
+    need(state, session, view.box, "d")
     table = view.box.table
     if packed is None:
         if not view.box.info.deleted:
@@ -120,6 +127,7 @@ async def remove(state: State, session: Session, number: int, packed: bytes) -> 
     view = session.view(number)
     if not view.write:
         raise AccountError("NOPERM", "The mailbox is open for reading only")
+    need(state, session, view.box, "d")
     indices = view.box.table.indices(sorted(set(unpack(packed))))
     return await remove_messages(state, view.box, indices)
 
@@ -183,6 +191,9 @@ async def copy(
     box = state.find(target)
     if move and not view.write:
         raise AccountError("NOPERM", "The mailbox is open for reading only")
+    need(state, session, box, "i")
+    if move:
+        need(state, session, source, "d")
     if move and box is source:
         move = False
     if not box.stamped:

@@ -162,6 +162,18 @@ class AccountSession:
         """With what lies below; renaming INBOX moves its messages (RFC 3501, 6.3.5)."""
         await self._transport.call("rename", old, new, subtree)
 
+    async def my_rights(self, name: str) -> str:
+        """The letters of RFC 4314 that this session has in the mailbox."""
+        return str(await self._transport.call("my_rights", name))
+
+    async def acl(self, name: str) -> dict[str, str]:
+        """The access control list: names and stored rights (letters l r s w i p c d a). NOPERM without the right a."""
+        return dict(await self._transport.call("acl", name))
+
+    async def set_acl(self, name: str, who: str, mode: str, rights: str) -> None:
+        """Change one element by "+", "-" or "=" (set); an element without rights goes. Durable when it returns."""
+        await self._transport.call("set_acl", name, who, mode, rights)
+
     async def subscriptions(self) -> list[str]:
         return list(await self._transport.call("subscriptions"))
 

@@ -105,14 +105,20 @@ class Accounts:
     # -- for everybody --------------------------------------------------------------------------------------------
 
     async def open(
-        self, account: Account, *, caller: object = None, ended: Callable[[], None] | None = None
+        self,
+        account: Account,
+        *,
+        caller: object = None,
+        who: str | None = None,
+        ended: Callable[[], None] | None = None,
     ) -> AccountSession:
-        """A session of the account, with the owner's rights; `ended` is called when it is closed.
+        """A session of the account: with the owner's rights, or those that its mailboxes give to `who` (`user@domain`, a
+        real name). `ended` is called when it is closed.
 
         AccountError: TEMPORARY, INUSE (it is being renamed or removed), CLOSED (it is gone, or the server stops).
         """
         task = await self._task(account)
-        session = Session()
+        session = Session(None if who == account.full_name else who)
         task.sessions.add(session)
         return AccountSession(account.full_name, _Local(task, session, self.loopback, ended))
 

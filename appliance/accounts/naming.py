@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from typing import Final
 
+from appliance.accounts.acl import need, need_outer, rights_of
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.session import OWNER, Session
@@ -19,19 +20,25 @@ MAX_SUBSCRIPTIONS: Final = 10_000
 MAX_NAMES: Final = 100_000
 
 
-def listing(state: State) -> list[tuple[str, bool, bool, str]]:
-    """(name, selectable, children, rights) of all names, sorted, INBOX first."""
-    every = set(state.boxes) | state.folders
+def listing(state: State, session: Session) -> list[tuple[str, bool, bool, str]]:
+    """(name, selectable, children, rights) of all names that the session may know of, sorted, INBOX first."""
+    rights = {name: rights_of(state, session, box) for name, box in state.boxes.items()}
+    every = {name for name in rights if "l" in rights[name]}
+    if session.who is None:
+        every |= state.folders
+    visible = set(every)
     parents: set[str] = set()
     for name in every:
         parents.update(names.outer(name))
     every |= parents
     ordered = sorted(every, key=lambda name: (name != names.INBOX, name))
-    return [(name, name in state.boxes, name in parents, OWNER) for name in ordered]
+    return [
+        (name, name in state.boxes and name in visible, name in parents, rights.get(name, OWNER)) for name in ordered
+    ]
 
 
 async def mailboxes(state: State, session: Session) -> list[tuple[str, bool, bool, str]]:
-    return listing(state)
+    return listing(state, session)
 
 
 async def create(state: State, session: Session, name: str) -> None:
@@ -40,6 +47,7 @@ async def create(state: State, session: Session, name: str) -> None:
     folder_only = name.endswith("/") and name.strip("/") != ""
     stem, ending = names.split_format(name.rstrip("/")) if not folder_only else (name, "")
     stem = state.normal(stem)
+    need_outer(state, session, stem)
     if stem in state.boxes or (folder_only and stem in state.folders):
         raise AccountError("ALREADYEXISTS", "The mailbox exists")
     limit = state.account.settings[d.MAX_MAILBOXES]
@@ -50,7 +58,10 @@ async def create(state: State, session: Session, name: str) -> None:
     folders = names.outer(stem) + ([stem] if folder_only else [])
     await _make_folders(state, folders)
     if not folder_only:
-        await state.add_box(stem, ending or state.new_format)
+        made = await state.add_box(stem, ending or state.new_format)
+        outer = state.boxes.get(names.parent(stem))
+        if outer is not None:
+            made.info.acl = dict(outer.info.acl)
         await state.save_info()
 
 
@@ -72,6 +83,11 @@ async def delete(state: State, session: Session, name: str, subtree: bool = Fals
     name = state.normal(name)
     if name == names.INBOX:
         raise AccountError("CANNOT", "INBOX cannot be deleted")
+    if session.who is not None:
+        need(state, session, state.find(name), "d")
+        need_outer(state, session, name)
+        if subtree:
+            raise AccountError("NOPERM", "Only the owner can remove a whole folder")
     below = [other for other in state.boxes if other.startswith(name + "/")]
     folders = [other for other in state.folders if other == name or other.startswith(name + "/")]
     if name not in state.boxes and not folders:
@@ -125,6 +141,13 @@ async def rename(state: State, session: Session, old: str, new: str, subtree: bo
         raise AccountError("CANNOT", "This account has only its INBOX")
     old = state.normal(old)
     new = state.normal(new.rstrip("/") or new)
+    if session.who is not None:
+        need(state, session, state.find(old), "d")
+        need_outer(state, session, old)
+        need_outer(state, session, new)
+        for name, inner in state.boxes.items():
+            if subtree and name.startswith(old + "/"):
+                need(state, session, inner, "d")
     if old == names.INBOX:
         subtree = False
     if old not in state.boxes and old not in state.folders:
@@ -194,15 +217,22 @@ def _rename(files: Files, moves: list[tuple[str, str]]) -> None:
         files.sync_directory(parent)
 
 
+def _owner(session: Session) -> None:
+    if session.who is not None:
+        raise AccountError("NOPERM", "This is the owner's alone")
+
+
 def _spelling(name: str) -> str:
     return names.INBOX if name.upper() == names.INBOX else name
 
 
 async def subscriptions(state: State, session: Session) -> list[str]:
+    _owner(session)
     return list(state.info.subscription)
 
 
 async def subscribe(state: State, session: Session, name: str, on: bool) -> None:
+    _owner(session)
     name = _spelling(name)
     known = state.info.subscription
     if (name in known) == on:
@@ -217,6 +247,7 @@ async def subscribe(state: State, session: Session, name: str, on: bool) -> None
 
 
 async def set_subscription(state: State, session: Session, wanted: list[str]) -> None:
+    _owner(session)
     if len(wanted) > MAX_SUBSCRIPTIONS:
         raise AccountError("LIMIT", "The subscription list takes no more names")
     state.info.subscription = list(dict.fromkeys(_spelling(name) for name in wanted if 0 < len(name) <= 1024))

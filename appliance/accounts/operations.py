@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from appliance.accounts import naming
+from appliance.accounts.acl import acl, changed, need, rights_of, stored
 from appliance.accounts.client import AccountError
 from appliance.accounts.gate import Accounts
 from appliance.accounts.login import Logins
@@ -44,21 +45,21 @@ def box_information(state: State, name: str) -> dict[str, Value]:
     return told
 
 
-async def _listing(state: State, pattern: str) -> dict[str, Value]:
+async def _listing(state: State, session: Session, pattern: str) -> dict[str, Value]:
     try:
         wanted = ListPattern(pattern)
     except ValueError:
         raise AccountError("BADNAME", "the filter has too many wildcards") from None
     result: dict[str, Value] = {}
-    for name, selectable, children, _ in naming.listing(state):
+    for name, selectable, children, _ in naming.listing(state, session):
         if not wanted.matches(name):
             continue
         if not selectable:
             result[name] = []
-        elif children or name in state.folders:
-            result[name] = [box_information(state, name)]
-        else:
-            result[name] = box_information(state, name)
+            continue
+        may_read = "r" in rights_of(state, session, state.boxes[name])
+        told: Value = box_information(state, name) if may_read else []
+        result[name] = [told] if children or name in state.folders else told
     return result
 
 
@@ -68,6 +69,16 @@ class _Room:
     def __init__(self, accounts: Accounts, domains: Domains) -> None:
         self.accounts = accounts
         self.domains = domains
+
+    async def session(self, caller: Caller, account_name: str, auth: str) -> Session:
+        """The owner's session, or that of the account named by AUTH with the rights it has."""
+        if not auth:
+            return Session()
+        account = await self.domains.require_account(account_name)
+        other = await self.domains.require_account(auth if "@" in auth else f"{auth}@{caller.domain}")
+        acting = Caller(other.full_name, other.domain.name, caller.protocol, self.domains)
+        owner = other is account or acting.has(Right.ACCESS_MAILBOXES, account.domain.name)
+        return Session(None if owner else other.full_name)
 
     async def work(self, name: str, work: Callable[[State], Awaitable[_T]]) -> _T:
         account = await self.domains.require_account(name)
@@ -83,48 +94,106 @@ def declare(accounts: Accounts, domains: Domains, logins: Logins, sessions: Sess
     mailbox = partial(operations.declare, right=Right.ACCESS_MAILBOXES, of="accountName", own=True, section=MAILBOXES)
 
     @mailbox(
-        "LISTMAILBOXES accountName [FILTER filter]",
+        "LISTMAILBOXES accountName [FILTER filter] [AUTH authAccountName]",
         short=("lstmbx",),
         summary="Lists mailboxes; the filter has the wildcards of IMAP.",
         result="dictionary with mailbox names as keys",
     )
-    async def list_mailboxes(caller: Caller, account_name: str, filter: str = "*") -> Value:
-        del caller
-        return await room.work(account_name, lambda state: _listing(state, filter))
+    async def list_mailboxes(
+        caller: Caller, account_name: str, filter: str = "*", auth_account_name: str = ""
+    ) -> Value:
+        session = await room.session(caller, account_name, auth_account_name)
+        return await room.work(account_name, lambda state: _listing(state, session, filter))
 
-    @mailbox("CREATEMAILBOX accountName MAILBOX mailboxName", summary="Creates a mailbox.")
-    async def create_mailbox(caller: Caller, account_name: str, mailbox_name: str) -> None:
-        del caller
-        await room.work(account_name, lambda state: naming.create(state, Session(), mailbox_name))
+    @mailbox("CREATEMAILBOX accountName MAILBOX mailboxName [AUTH authAccountName]", summary="Creates a mailbox.")
+    async def create_mailbox(caller: Caller, account_name: str, mailbox_name: str, auth_account_name: str = "") -> None:
+        session = await room.session(caller, account_name, auth_account_name)
+        await room.work(account_name, lambda state: naming.create(state, session, mailbox_name))
 
     @mailbox(
-        "DELETEMAILBOX accountName what=MAILBOX|MAILBOXES mailboxName",
+        "DELETEMAILBOX accountName what=MAILBOX|MAILBOXES mailboxName [AUTH authAccountName]",
         summary="Deletes a mailbox, with MAILBOXES also all that lie below it.",
     )
-    async def delete_mailbox(caller: Caller, account_name: str, what: str, mailbox_name: str) -> None:
-        del caller
+    async def delete_mailbox(
+        caller: Caller, account_name: str, what: str, mailbox_name: str, auth_account_name: str = ""
+    ) -> None:
+        session = await room.session(caller, account_name, auth_account_name)
         subtree = what.upper() == "MAILBOXES"
-        await room.work(account_name, lambda state: naming.delete(state, Session(), mailbox_name, subtree))
+        await room.work(account_name, lambda state: naming.delete(state, session, mailbox_name, subtree))
 
     @mailbox(
-        "RENAMEMAILBOX accountName what=MAILBOX|MAILBOXES mailboxName INTO newName",
+        "RENAMEMAILBOX accountName what=MAILBOX|MAILBOXES mailboxName INTO newName [AUTH authAccountName]",
         summary="Renames a mailbox, with MAILBOXES also all that lie below it.",
     )
-    async def rename_mailbox(caller: Caller, account_name: str, what: str, mailbox_name: str, new_name: str) -> None:
-        del caller
+    async def rename_mailbox(
+        caller: Caller, account_name: str, what: str, mailbox_name: str, new_name: str, auth_account_name: str = ""
+    ) -> None:
+        session = await room.session(caller, account_name, auth_account_name)
         subtree = what.upper() == "MAILBOXES"
-        await room.work(account_name, lambda state: naming.rename(state, Session(), mailbox_name, new_name, subtree))
+        await room.work(account_name, lambda state: naming.rename(state, session, mailbox_name, new_name, subtree))
 
     @mailbox(
-        "GETMAILBOXINFO accountName MAILBOX mailboxName",
+        "GETMAILBOXINFO accountName MAILBOX mailboxName [AUTH authAccountName]",
         summary="Tells counts, sizes and numbers of a mailbox.",
         result="dictionary",
     )
-    async def get_mailbox_info(caller: Caller, account_name: str, mailbox_name: str) -> Value:
-        del caller
+    async def get_mailbox_info(
+        caller: Caller, account_name: str, mailbox_name: str, auth_account_name: str = ""
+    ) -> Value:
+        session = await room.session(caller, account_name, auth_account_name)
 
         async def work(state: State) -> dict[str, Value]:
+            need(state, session, state.find(mailbox_name), "r")
             return box_information(state, mailbox_name)
+
+        return await room.work(account_name, work)
+
+    @mailbox(
+        "GETMAILBOXACL accountName MAILBOX mailboxName [AUTH authAccountName]",
+        summary="Tells the access control list of a mailbox.",
+        result="dictionary of names and rights",
+    )
+    async def get_acl(caller: Caller, account_name: str, mailbox_name: str, auth_account_name: str = "") -> Value:
+        session = await room.session(caller, account_name, auth_account_name)
+        return dict(await room.work(account_name, lambda state: acl(state, session, mailbox_name)))
+
+    @mailbox(
+        "SETMAILBOXACL accountName MAILBOX mailboxName [AUTH authAccountName] newACL{}",
+        summary="Changes the access control list of a mailbox: rights with + in front are added, with - taken away.",
+    )
+    async def change_acl(
+        caller: Caller,
+        account_name: str,
+        mailbox_name: str,
+        new_acl: dict[str, Value],
+        auth_account_name: str = "",
+    ) -> None:
+        session = await room.session(caller, account_name, auth_account_name)
+
+        async def work(state: State) -> None:
+            box = state.find(mailbox_name)
+            need(state, session, box, "a")
+            after = box.info.acl
+            for name, rights in new_acl.items():
+                if not isinstance(rights, str):
+                    raise AccountError("CANNOT", "Rights are a string")
+                mode = rights[0] if rights[:1] in ("+", "-") else "="
+                after = changed(state, after, name, mode, rights.lstrip("+-"))
+            box.info.acl = after
+            await state.save_info()
+
+        await room.work(account_name, work)
+
+    @mailbox(
+        "GETMAILBOXRIGHTS accountName MAILBOX mailboxName AUTH authAccountName",
+        summary="Tells what an account may do in a mailbox.",
+        result="string of rights",
+    )
+    async def get_rights(caller: Caller, account_name: str, mailbox_name: str, auth_account_name: str) -> Value:
+        session = await room.session(caller, account_name, auth_account_name)
+
+        async def work(state: State) -> str:
+            return stored(rights_of(state, session, state.find(mailbox_name)))
 
         return await room.work(account_name, work)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import trio
 
+from appliance.accounts.acl import need, rights_of
 from appliance.accounts.box import Box, View
 from appliance.accounts.client import AccountError, Fetch, pack, unpack
 from appliance.accounts.sections import Reader, cut, section_path
-from appliance.accounts.session import MAX_VIEWS, OWNER, Session
+from appliance.accounts.session import MAX_VIEWS, Session
 from appliance.accounts.state import State
 from appliance.formats.bodystructure import summary
 from appliance.formats.wire import to_wire
@@ -51,6 +52,7 @@ def row_of(view: View, at: int) -> FlagTuple:
 
 async def status(state: State, session: Session, name: str) -> dict[str, int]:
     box = state.find(name)
+    need(state, session, box, "r")
     if not box.stamped:
         await state.read(box)
     info = box.info
@@ -70,6 +72,7 @@ async def status(state: State, session: Session, name: str) -> dict[str, int]:
 
 async def open_view(state: State, session: Session, name: str, write: bool) -> tuple[object, ...]:
     box = state.find(name)
+    need(state, session, box, "r")
     if len(session.views) >= MAX_VIEWS:
         raise AccountError("LIMIT", "Too many mailboxes are open")
     await state.read(box)
@@ -93,7 +96,7 @@ async def open_view(state: State, session: Session, name: str, write: bool) -> t
         recent,
         unseen,
         tuple(box.info.keywords),
-        OWNER if write else "lr",
+        rights_of(state, session, box) if write else "lr",
         pack(table.uids),
     )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from appliance.accounts.appending import Append
+from typing import TYPE_CHECKING
+
 from appliance.accounts.box import View
 from appliance.accounts.client import AccountError
+
+if TYPE_CHECKING:
+    from appliance.accounts.appending import Append
 
 __all__ = ["MAX_APPENDS", "MAX_VIEWS", "OWNER", "Session"]
 
@@ -17,9 +21,11 @@ MAX_APPENDS = 4
 class Session:
     """Handles are small numbers, never used twice in a session."""
 
-    __slots__ = ("_last", "appends", "closed", "views")
+    __slots__ = ("_last", "appends", "closed", "views", "who")
 
-    def __init__(self) -> None:
+    def __init__(self, who: str | None = None) -> None:
+        #: Another user at work here, as `user@domain`; None: the owner, or who may act as the owner.
+        self.who = who
         self.views: dict[int, View] = {}
         self.appends: dict[int, Append] = {}
         self.closed = False

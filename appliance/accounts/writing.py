@@ -16,6 +16,7 @@ from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Placed, Writing
 from appliance.accounts.state import State
 from appliance.formats.wire import wire_size
+from appliance.kernel.disk import DELIVERY, FILES
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import KEYWORDS, NO_EOL, SETTABLE
 from appliance.mailstore.mdir import MdirStore
@@ -94,7 +95,7 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
                 records.append(Record(uid, flags, item.keywords, item.date, item.return_path, parts))
             plan.append((box.store, box.size, records, [item.twin for item in items]))
         try:
-            done = await state.shared.disk.run(_put, plan)
+            done = await state.shared.disk.run_in(FILES if hurry else DELIVERY, _put, plan)
             break
         except Changed:
             if attempt == 2:

@@ -46,6 +46,8 @@ class BoxInfo:
     file_size: int = -1
     file_time: float = 0.0
     keywords: list[str] = field(default_factory=list)
+    acl: dict[str, str] = field(default_factory=dict)
+    """Who may do what here beside the owner: names and stored rights."""
 
 
 _NUMBERS = {
@@ -91,6 +93,8 @@ class Info:
             entry["FileTime"] = repr(box.file_time)
             if box.keywords:
                 entry["Keywords"] = list(box.keywords)
+            if box.acl:
+                entry["ACL"] = dict(box.acl)
             boxes[name] = entry
         values: dict[str, Value] = dict(self.values)
         values["Mailboxes"] = boxes
@@ -144,6 +148,9 @@ def _box(entry: dict[str, Value]) -> BoxInfo:
             setattr(box, attribute, _number(entry[key]))
     time = entry.get("FileTime", "0")
     box.file_time = float(time) if isinstance(time, str) else 0.0
+    acl = entry.get("ACL", {})
+    if isinstance(acl, dict):
+        box.acl = {name: rights for name, rights in acl.items() if isinstance(rights, str)}
     words = entry.get("Keywords", [])
     box.keywords = [word for word in words if isinstance(word, str)][:26] if isinstance(words, list) else []
     return box
