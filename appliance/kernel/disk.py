@@ -5,7 +5,8 @@ wait when it starts, and answers them together (those that are done early are an
 job holds nobody back for long).
 
 Jobs queue in **lanes**, each with its own small number of workers, so that a flush of the journal never stands behind a
-search through a mailbox: `FILES` for ordinary work, `SYNC` for flushes, `JOURNAL` for the commit task alone.
+search through a mailbox: `FILES` for ordinary work, `SYNC` for flushes, `JOURNAL` for the commit task alone, `DELIVERY` for
+mail into accounts, which lingers for company.
 
 There is no task to start and none to stop. The first to come while a worker is free leads: it takes the batch into the
 thread; when it returns it wakes the others, and hands the lead to one of those that came meanwhile.
@@ -26,11 +27,16 @@ import trio
 
 from appliance.kernel.files import DIRECTORY_MODE, FILE_MODE, FileInfo, Files, OsFiles
 
-__all__ = ["FILES", "JOURNAL", "SYNC", "Disk", "InLoopDisk", "WorkerDisk"]
+__all__ = ["DELIVERY", "FILES", "JOURNAL", "SYNC", "Disk", "InLoopDisk", "WorkerDisk"]
 
 FILES: Final = "files"
 SYNC: Final = "sync"
 JOURNAL: Final = "journal"
+DELIVERY: Final = "delivery"
+
+LINGER: Final = 0.008
+"""Seconds that a job of the delivery lane may wait for company: nobody waits for it who waits for an answer, and a thread hop
+costs several times the write of a message."""
 
 _EARLY = 0.002  # seconds after which finished jobs of a batch are answered although the batch goes on
 
@@ -223,10 +229,11 @@ class _Job:
 
 
 class _Lane:
-    __slots__ = ("busy", "limiter", "waiting", "workers")
+    __slots__ = ("busy", "limiter", "pause", "waiting", "workers")
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, pause: float = 0.0) -> None:
         self.workers = workers
+        self.pause = pause
         self.busy = 0
         self.waiting: deque[_Job] = deque()
         self.limiter = trio.CapacityLimiter(workers)
@@ -241,7 +248,7 @@ class WorkerDisk(Disk):
 
     def __init__(self, files: Files | None = None, *, workers: int = 3, sync_workers: int = 2) -> None:
         super().__init__(files or OsFiles())
-        self._lanes = {FILES: _Lane(workers), SYNC: _Lane(sync_workers), JOURNAL: _Lane(1)}
+        self._lanes = {FILES: _Lane(workers), SYNC: _Lane(sync_workers), JOURNAL: _Lane(1), DELIVERY: _Lane(1, LINGER)}
 
     async def run_in(
         self, lane: str, job: Callable[Concatenate[Files, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -253,12 +260,14 @@ class WorkerDisk(Disk):
         if queue.busy < queue.workers and len(queue.waiting) == 1:
             # Lead, but first let everybody who is ready in this turn of the loop put his job in.
             queue.busy += 1
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            await self._gather(queue)
             await self._lead(queue)
         else:
             mine.task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(_never)
             if not mine.done:
+                if queue.pause:
+                    await self._gather(queue)
                 await self._lead(queue)
         if mine.error is not None:
             try:
@@ -266,6 +275,15 @@ class WorkerDisk(Disk):
             finally:
                 del mine  # the traceback holds this frame: no cycle
         return cast(_T, mine.value)
+
+    @staticmethod
+    async def _gather(queue: _Lane) -> None:
+        """Let others put their jobs in: all of this turn of the loop, and in a lane that may linger those of its pause."""
+        if queue.pause:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(queue.pause)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _lead(self, queue: _Lane) -> None:
         """Take everything that waits into the thread, the leader's own job first, then pass the lead on."""
