@@ -166,18 +166,18 @@ class SegmentWriter:
     def begin(self, files: Files, position: int) -> Segment:
         """Go on in a new segment, whose first frame will be at `position`."""
         spare = self.prepare(files)
+        number = self.number + 1
+        path = os.path.join(self.directory, f"{self.epoch}-{number}.jnl")
+        head = _SEGMENT.pack(_MAGIC, _VERSION, 0, self.epoch, number, position)
         handle = files.open(spare, write=True)
         try:
-            number = self.number + 1
-            path = os.path.join(self.directory, f"{self.epoch}-{number}.jnl")
-            head = _SEGMENT.pack(_MAGIC, _VERSION, 0, self.epoch, number, position)
             files.pwrite(handle, (head + _CRC.pack(zlib.crc32(head))).ljust(SEGMENT_HEAD, b"\0"), 0)
             files.fsync(handle)
-            files.rename(spare, path)
-            files.sync_directory(self.directory)
-        except BaseException:
-            files.close(handle)
-            raise
+        finally:
+            files.close(handle)  # Windows renames no open file
+        files.rename(spare, path)
+        files.sync_directory(self.directory)
+        handle = files.open(path, write=True)
         if self._handle >= 0:
             files.close(self._handle)
         self._handle = handle

@@ -24,6 +24,7 @@ from appliance.kernel.disk import FILES, SYNC
 from appliance.kernel.files import Files
 from appliance.kernel.log import Logger
 from appliance.kernel.settings import Settings
+from appliance.transfer.banned import SOURCES, BannedLines, BodyCheck
 from appliance.transfer.envelope import render_head
 from appliance.transfer.message import Envelope, QueuedMessage, Recipient, Source
 from appliance.transfer.settings import HOP_LIMIT, MAX_SIZE
@@ -81,6 +82,9 @@ class Submission:
         self._message: QueuedMessage | None = None
         self._receipt = False
         self._test = False
+        banned = receiver.banned if source.module in SOURCES else None
+        self._banned = banned
+        self._body: BodyCheck | None = None if banned is None else banned.body()
 
     def add(self, recipient: Envelope) -> None:
         """One recipient more; before the first `write`. ValueError beyond 100,000."""
@@ -97,6 +101,8 @@ class Submission:
         self.lines += store_form.count(b"\n")
         self._parts.append(store_form)
         self._buffered += len(store_form)
+        if self._header_seen and self._body is not None and self._body.feed(store_form):
+            raise Malformed("the message contains a banned line")
         if not self._header_seen:
             if self._buffered > INLINE:
                 self._look_at_header(False)
@@ -118,6 +124,10 @@ class Submission:
             return
         header = data[:end]
         self._check_fields(header)
+        if (self._banned is not None and self._banned.header(header)) or (
+            self._body is not None and self._body.feed(data[end:])
+        ):
+            raise Malformed("the message contains a banned line")
         added = self._complete(header, has_header)
         if added:
             self._parts = [added, data]
@@ -192,6 +202,8 @@ class Submission:
                 raise ValueError("no recipients")
             if not self._header_seen:
                 self._look_at_header(True)
+            if self._body is not None and self._body.end():
+                raise Malformed("the message contains a banned line")
             if self._handle < 0 and self._buffered <= INLINE:
                 self.id = await self._receiver.spool.new_id()
                 message, content = self._make(), b"".join(self._parts)
@@ -249,6 +261,8 @@ class Receiver:
         self.settings = settings
         self.clock = clock
         self.log = log
+        self.banned: BannedLines | None = None
+        """The lines of the Protection page."""
         self._host = host
         self._serial = 0
 

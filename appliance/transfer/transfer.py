@@ -21,7 +21,9 @@ from appliance.kernel.operations import Operations
 from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.tasks import TaskStatus
+from appliance.transfer import banned as banned_lines
 from appliance.transfer import operations as queue_operations
+from appliance.transfer.banned import BannedLines
 from appliance.transfer.dequeuer import Dequeuer
 from appliance.transfer.enqueuer import Enqueuer, Routing
 from appliance.transfer.foreign import ForeignQueue
@@ -51,8 +53,8 @@ class LogSource(Protocol):
 
 
 class Transfer:
-    """`settings` are those of the Queue page, `temp_files` those of the Obscure page; `host` is the name in reports and new
-    Message-IDs. Delivery modules register themselves in `modules`; server rules in `enqueuer.rules`."""
+    """`settings` are those of the Queue page, `temp_files` those of the Obscure page, `banned` the banned lines; `host` is the
+    name in reports and new Message-IDs. Delivery modules register themselves in `modules`; server rules in `enqueuer.rules`."""
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class Transfer:
         routing: Routing,
         texts: Texts,
         host: Callable[[], str] = lambda: "localhost",
+        banned: Settings | None = None,
     ) -> None:
         self.journal = journal
         queue_log = log.source("QUEUE", lambda: settings[QUEUE_LOG])
@@ -80,6 +83,9 @@ class Transfer:
         )
         file_log = log.source("TEMPFILE", lambda: temp_files[TEMPFILE_LOG])
         self.receiver = Receiver(self.spool, settings, clock, file_log, host)
+        self._banned = banned
+        if banned is not None:
+            self.receiver.banned = BannedLines(banned)
         self.queues = Queues(self.spool, clock, queue_log)
         dequeuer_log = log.source("DEQUEUER", lambda: settings[DEQUEUER_LOG])
         self.dequeuer = Dequeuer(self.spool, self.receiver, settings, clock, dequeuer_log, texts, host)
@@ -150,8 +156,10 @@ class Transfer:
             return await submission.submit()
 
     def declare(self, operations: Operations) -> None:
-        """The queue monitors as operations."""
+        """The queue monitors, and the banned lines, as operations."""
         queue_operations.declare(operations, self.spool, self.queues, self._clock)
+        if self._banned is not None:
+            banned_lines.declare(operations, self._banned)
 
     def count(self, statistics: Statistics) -> None:
         """What SNMP, events and metrics read."""

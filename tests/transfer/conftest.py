@@ -19,6 +19,7 @@ from appliance.kernel.operations import Caller
 from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.kernel.strings import Strings
 from appliance.router.route import Purpose, Refused, Route
+from appliance.transfer.banned import BANNED
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Source
 from appliance.transfer.queues import ModuleQueue, QueueEntry
 from appliance.transfer.reports import TEXTS
@@ -124,6 +125,7 @@ class Room(Transfer):
     log: MemoryLog
     settings: Settings
     obscure: Settings
+    banned: Settings
     clock: TrioClock
     texts: Strings
 
@@ -162,7 +164,11 @@ async def running(
     texts = Strings()
     texts.declare_all(TEXTS)
     router = Router()
-    room = Room(disk, journal, str(base), clock, log, settings, obscure, router, texts, lambda: "mail.here.example")
+    banned = Settings(BANNED, MemoryStorage())
+    room = Room(
+        disk, journal, str(base), clock, log, settings, obscure, router, texts, lambda: "mail.here.example", banned
+    )
+    room.banned = banned
     room.router, room.log, room.settings, room.obscure, room.clock, room.texts = (
         router,
         log,

@@ -9,8 +9,10 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
+from appliance.formats.data import Value
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.disk_testing import FailingFiles
+from appliance.kernel.operations import Caller, OperationError, Operations
 from appliance.transfer.message import Envelope, Source
 from appliance.transfer.receiver import Malformed, NoSpace, Submission, TooLarge, TooManyHops
 
@@ -206,3 +208,45 @@ async def test_a_message_id_is_never_given_twice(tmp_path: Path, autojump_clock:
             await quiet()
     assert len(set(seen)) == 15
     assert seen == sorted(seen)
+
+
+@pytest.mark.feature("QUEUE-036", "CLI-183", "CLI-188")
+async def test_banned_lines(room: Room, autojump_clock: MockClock, tmp_path: Path) -> None:
+    operations = Operations()
+    room.declare(operations)
+    by = Caller(None, "here.example", "CLI", None)  # type: ignore[arg-type]
+    lists: dict[str, Value] = {
+        "HeaderLines": ["Subject: buy\n now", "X-Mailer: *Blaster*"],
+        "BodyLines": ["Click here, now", "http://*.spam.example/*"],
+    }
+    await operations.perform(by, "SETBANNED", {"newSettings": lists})
+    assert await operations.perform(by, "GetBanned") == lists
+    with pytest.raises(OperationError):
+        await operations.perform(by, "SETBANNED", {"newSettings": {"BodyLines": "x"}})
+    bad = [
+        b"Subject: buy\n now\n" + GOOD,
+        b"X-Mailer: The Blaster 2\n" + GOOD,
+        GOOD + b"hello\nClick here, now\nbye\n",
+        GOOD + b"Click here, now",
+        GOOD + b"x\n" * 100_000 + b"http://a.spam.example/b\n" + b"y\n" * 100_000,
+    ]
+    for text in bad:
+        with pytest.raises(Malformed, match="banned line"):
+            await room.send("ann@here.example", text=text)
+    good = [
+        b"Subject: buy now\n" + GOOD,
+        b"Subject: Buy\n now\n" + GOOD,
+        GOOD + b"> Click here, now\nclick here, now\n",
+        GOOD + b"X-Mailer: Blaster\nsee http://a.spam.example/b\n",
+    ]
+    for text in good:
+        assert await received(room, text) == text
+    # Pieces may end anywhere.
+    async with room.begin(Source("RPOP")) as submission:
+        submission.add(Envelope("ann@here.example"))
+        await submission.write(GOOD + b"x" * 70_000 + b"\nClick he")
+        with pytest.raises(Malformed):
+            await submission.write(b"re, now\nmore")
+    # What is made here is not compared.
+    await room.submit_text("", ["ann@here.example"], bad[2], Source("LOCAL"))
+    assert files(tmp_path) == []

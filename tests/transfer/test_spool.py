@@ -199,6 +199,17 @@ async def test_memory_is_a_bounded_cache(room: Room, autojump_clock: MockClock) 
     assert len(room.smtp.mail("a@out.example")) == 20
 
 
+async def test_one_session_costs_one_flush_a_message(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with running(tmp_path, orderly=False) as room:
+        await room.send("ann@here.example")
+        before = room.journal.flushes
+        for _ in range(50):
+            await room.send("ann@here.example")
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(room.local.delivered) == 51
+        assert room.journal.flushes - before <= 51
+
+
 @pytest.mark.feature("QUEUE-030")
 async def test_the_journal_does_not_grow(tmp_path: Path, autojump_clock: MockClock) -> None:
     """Waiting mail moves out of the segments, which are used again; it is all there after a restart."""
