@@ -28,6 +28,8 @@ QUEUE: Final = 64
 """Requests that may wait for an account; who comes then waits for room."""
 IDLE: Final = 60.0
 """Seconds after which an account that nobody uses is closed."""
+UNSEEN: Final = "there is no such account, or you have no access to it"
+"""What another user hears of a mailbox that he may not know of, or that does not exist."""
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 8 << 20
 
@@ -176,6 +178,10 @@ class AccountTask:
             return await self.ask(lambda: work(self.state, session, *arguments))
         except (OSError, JournalError) as error:
             raise translated(error) from error
+        except AccountError as error:
+            if session.who is not None and error.code == "NONEXISTENT":
+                raise AccountError(error.code, UNSEEN) from None
+            raise
 
     async def end(self, session: Session) -> None:
         """A session gives back all that it holds."""

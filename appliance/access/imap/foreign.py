@@ -1,8 +1,8 @@
 """Mailboxes of other accounts: `~boss/INBOX`, `~boss@client.com/INBOX` (manual, Mailbox Sharing).
 
-They are opened for those who may do everything in them: the owner himself under any of his names, server administrators, and
-domain administrators with the right CanAccessMailboxes. An account that does not exist and one that may not be entered look
-alike.
+The owner himself under any of his names, server administrators, and domain administrators with the right CanAccessMailboxes
+may do everything in them; others what the mailboxes' access control lists give them, and a mailbox that gives nothing looks
+as one that does not exist.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class ForeignAccounts:
         if account is None:
             raise missing
         caller = Caller(session.name, own, "IMAP", self._domains)
-        if account.full_name != session.name and not caller.has(Right.ACCESS_MAILBOXES, account.domain.name):
-            raise missing
+        everything = account.full_name == session.name or caller.has(Right.ACCESS_MAILBOXES, account.domain.name)
         await account.ready()
-        return await self._accounts.open(account)
+        return await self._accounts.open(account, who=None if everything else session.name)
