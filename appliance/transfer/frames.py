@@ -6,6 +6,11 @@ item is its version; readers take the items they know.
     D DELIVERED  results of recipients, and what an account has stored
     Q STATUS     recipients that wait, warnings and reports made; a queue that waits
     F FINISHED   the message has left; N.msg may go
+
+Only M is waited for; the others ride with the next flush. Order in the journal does the rest: a D can only be there when the E
+and M before it are, so E need not be waited for before a module gets the message, and a lost D means that the message is
+routed and delivered again (the account has cut off what no D speaks of). What accounts write about to-be-written mailboxes
+(W) is waited for by them once between two of their check-points, so a session alone pays one flush for a message.
 """
 
 from __future__ import annotations

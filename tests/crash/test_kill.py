@@ -154,7 +154,7 @@ def server() -> Iterator[Pillarbox]:
 
 
 @pytest.mark.slow
-@pytest.mark.feature("QUEUE-023", "QUEUE-024", "QUEUE-058", "BASE-016")
+@pytest.mark.feature("QUEUE-001", "QUEUE-023", "QUEUE-024", "QUEUE-058", "BASE-016")
 def test_killed_at_random(server: Pillarbox) -> None:
     load = Load(server)
     chance = random.Random(int(os.environ.get("CRASH_SEED", "1")))
