@@ -113,6 +113,8 @@ class AccountTask:
         self._idle = idle
         self._send, self._receive = trio.open_memory_channel[Request](QUEUE)
         self._scope = trio.CancelScope()
+        self._stopped: trio.Event | None = None
+        self._last = False
 
     async def ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Run `work` in the account's task. AccountError."""
@@ -197,10 +199,19 @@ class AccountTask:
         if appends:
             await appending.discard(self.state, appends)
 
-    def stop(self) -> None:
-        """Close the account after what waits now; sessions find it closed."""
+    def stop(self) -> trio.Event:
+        """Close the account after what waits now; sessions find it closed. The event tells that it is `closed`, or that the
+        disk did not take it: then it stays open."""
         self.closing = True
         self._scope.cancel()
+        if self._stopped is None:
+            self._stopped = trio.Event()
+        return self._stopped
+
+    def abandon(self) -> None:
+        """The same at the end of the server: it closes in any case, and the next start makes it whole."""
+        self._last = True
+        self.stop()
 
     # -- the task -------------------------------------------------------------------------------------------------
 
@@ -215,6 +226,7 @@ class AccountTask:
             self.closing = True
             self.opened.set()
             self.closed.set()
+            self._tell()
             self._send.close()
             self._refuse_rest()
             for session in self.sessions:
@@ -244,11 +256,16 @@ class AccountTask:
                     batch.append(self._receive.receive_nowait())
                 except trio.WouldBlock:
                     break
-            if not batch:
-                break
-            await self._handle(batch)
-        self.closing = True
-        await self._shut()
+            if batch:
+                await self._handle(batch)
+                continue
+            # Closing leaves the state as good as it was, so who comes meanwhile, or a disk that is full, just keeps it open.
+            done = await self._shut()
+            if self._last or (done and (self.closing or not (self.sessions or self.users))):
+                self.closing = True
+                return
+            self.closing = False
+            self._tell()
 
     async def _handle(self, batch: list[Request]) -> None:
         deliveries: list[Request] = []
@@ -305,11 +322,18 @@ class AccountTask:
         elif not isinstance(error, AccountError):
             self.state.log.crash("%s: a request failed", self.account.full_name)
 
-    async def _shut(self) -> None:
+    def _tell(self) -> None:
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.set()
+
+    async def _shut(self) -> bool:
         try:
             await self.state.close()
         except (OSError, AccountError) as error:
             self.state.log.failure("%s cannot be closed well: %s", self.account.full_name, error)
+            return False
+        return True
 
     def _refuse_rest(self) -> None:
         while True:

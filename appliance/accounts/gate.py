@@ -28,6 +28,7 @@ from appliance.kernel.disk import Disk
 from appliance.kernel.journal import Frame, Journal, Position
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
+from appliance.kernel.operations import OperationError
 from appliance.kernel.tasks import TaskStatus
 from appliance.mailstore.index import IndexPool
 from appliance.objects.domain import Account
@@ -100,6 +101,7 @@ class Accounts:
         self._hurry = trio.Event()
         self._blocked: set[Account] = set()
         self._dirty_bytes = 0
+        self._floor: Position | None = None
         journal.register(self._needs, self._relocate)
 
     # -- for everybody --------------------------------------------------------------------------------------------
@@ -185,11 +187,13 @@ class Accounts:
         return task.state.used, task.state.limit
 
     async def close(self, account: Account) -> None:
-        """Close the account now: its sessions find it closed, all of it is on disk."""
+        """Close the account now: its sessions find it closed, all of it is on disk. AccountError TEMPORARY if the disk does
+        not take it."""
         task = self._tasks.get(account)
         if task is not None:
-            task.stop()
-            await task.closed.wait()
+            await task.stop().wait()
+            if not task.closed.is_set():
+                raise AccountError("TEMPORARY", "The account cannot be made safe now, try again later")
 
     async def close_unused(self, account: Account) -> None:
         """Close the account now if nobody uses it: who walks over very many accounts leaves none of them open."""
@@ -209,7 +213,7 @@ class Accounts:
                 self._tasks[account] = task
                 self._nursery.start_soon(self._live, task)
             elif task.closing:
-                await task.closed.wait()
+                await task.stop().wait()
                 continue
             if not task.opened.is_set():
                 task.users += 1
@@ -228,6 +232,8 @@ class Accounts:
         finally:
             if self._tasks.get(task.account) is task:
                 del self._tasks[task.account]
+            if (position := task.state.needs()) is not None:
+                self._floor = min(self._floor or position, position)  # not safe: the next start looks after it
 
     # -- the component --------------------------------------------------------------------------------------------
 
@@ -250,7 +256,7 @@ class Accounts:
     async def _close_all(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
-            task.stop()
+            task.abandon()
         for task in tasks:
             await task.closed.wait()
 
@@ -287,7 +293,8 @@ class Accounts:
             pass  # closed meanwhile, which is as good; a failed sync ends its task and all
 
     def _needs(self) -> Position | None:
-        return min((at for task in self._tasks.values() if (at := task.state.needs()) is not None), default=None)
+        positions = [task.state.needs() for task in self._tasks.values()]
+        return min((at for at in (self._floor, *positions) if at is not None), default=None)
 
     async def _relocate(self, before: Position) -> None:
         await self.checkpoint()
@@ -323,6 +330,9 @@ class Accounts:
         try:
             for account in accounts:
                 await self.close(account)
+        except AccountError as error:
+            self._blocked.difference_update(accounts)
+            raise OperationError(error.text) from None
         except BaseException:
             self._blocked.difference_update(accounts)
             raise

@@ -43,7 +43,7 @@ async def office(start: Start) -> AsyncIterator[Office]:
         yield Office(server, session, await server.accounts.open(alice, who="bob@office.test"))
 
 
-@pytest.mark.feature("MBOX-060", "MBOX-061", "MBOX-062", "MBOX-063", "MBOX-064", "MBOX-065", "ACC-045")
+@pytest.mark.feature("MBOX-060", "MBOX-061", "MBOX-062", "MBOX-063", "MBOX-064", "MBOX-065", "MBOX-081", "ACC-045")
 def test_effective_rights() -> None:
     acl = {"anyone": "lr", "bob": "i", "-bob": "r", "ann@far.test": "lrs", "-carl@far.test": "l"}
     assert effective(acl, "bob@office.test", "office.test") == "li"
@@ -52,6 +52,7 @@ def test_effective_rights() -> None:
     assert effective(acl, "ann@far.test", "office.test") == "lrs"
     assert effective(acl, "carl@far.test", "office.test") == "r"
     assert effective({}, "bob@office.test", "office.test") == ""
+    assert effective({"jonny": "lr"}, "j.smith@office.test", "office.test") == ""  # jonny is only an alias of his
 
 
 @pytest.mark.feature("MBOX-066", "MBOX-069", "MBOX-070", "MBOX-086", "ACC-046", "ACC-047")
@@ -149,6 +150,24 @@ async def test_administering_the_list(start: Start) -> None:
     async with start() as server:
         session = await server.session("alice")
         assert await session.acl("box") == {"bob": "lra", "dan@far.test": "lrd"}
+
+
+@pytest.mark.feature("MBOX-103", "ACC-050")
+async def test_public_mailboxes_need_no_administrator(start: Start) -> None:
+    async with start() as server:
+        public = await server.account("public")
+        for name in ("bob", "carl"):
+            await server.account(name)
+        owner = await server.session("public")
+        await owner.create("announce")
+        await owner.set_acl("announce", "bob", "=", "lrica")
+        bob = await server.accounts.open(public, who="bob@office.test")
+        carl = await server.accounts.open(public, who="carl@office.test")
+        await bob.create("announce/2024")
+        await bob.set_acl("announce/2024", "anyone", "=", "lr")
+        await bob.append("announce/2024", 0, [], 0, 0, b"Subject: x\r\n\r\n")
+        assert [row.name for row in await carl.mailboxes() if row.selectable] == ["announce/2024"]
+        assert (await carl.status("announce/2024"))["MESSAGES"] == 1
 
 
 @pytest.mark.feature("MBOX-085", "MBOX-087", "MBOX-068", "CLI-094", "CLI-096", "CLI-103", "CLI-105")

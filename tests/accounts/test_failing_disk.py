@@ -6,11 +6,14 @@ import errno
 from pathlib import Path
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag, unpack
 from appliance.formats.wire import to_wire
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.disk_testing import FailingFiles
+from appliance.kernel.operations import OperationError
 from tests.accounts.serving import MESSAGE, Server, server
 
 BIG = MESSAGE + b"x" * 3000 + b"\n"
@@ -83,3 +86,27 @@ async def test_calls_fail(tmp_path: Path, code: int, kind: str, at: int) -> None
             break
         at += 8
     assert at > 10
+
+
+async def test_a_full_disk_keeps_an_account_open_until_it_is_safe(tmp_path: Path, autojump_clock: MockClock) -> None:
+    files = FailingFiles(-1, times=None, kinds=["create", "pwritev"])
+    async with server(tmp_path, disk=InLoopDisk(files), idle=5) as life:
+        alice = await life.account()
+        session = await life.session()
+        await session.append("INBOX", 0, [], 0, 0, to_wire(BIG))
+        await session.aclose()
+        files.fail_at = files.calls
+        files.kinds = frozenset({"create"})
+        await trio.sleep(30)
+        assert life.accounts.is_open(alice)
+        with pytest.raises(OperationError, match="cannot be made safe"):
+            await life.domains.rename_account(alice, "alicia")
+        files.fail_at = -1
+        session = await life.session()
+        assert (await session.status("INBOX"))["MESSAGES"] == 1
+        await session.aclose()
+        await trio.sleep(30)
+        assert not life.accounts.is_open(alice)
+        await life.domains.rename_account(alice, "alicia")
+        await trio.sleep(2)
+        assert (await (await life.session("alicia")).status("INBOX"))["MESSAGES"] == 1
