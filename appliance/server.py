@@ -50,7 +50,7 @@ from appliance.kernel.journal import Journal
 from appliance.kernel.listener import Listener, Network, OpenSocket, listener_settings
 from appliance.kernel.log import LOG, Log, Logger
 from appliance.kernel.log_reading import LogReader
-from appliance.kernel.network import local_addresses
+from appliance.kernel.network import descriptor_limit, local_addresses
 from appliance.kernel.notices import Notices
 from appliance.kernel.operations import Caller, Operations, Right
 from appliance.kernel.peers import IP_ADDRESSES, Peers
@@ -242,6 +242,7 @@ class Server:
         await self.strings.load()
         await start("log", self.log.run, vital=True)
         self.system.major("Pillarbox %s starts, base directory %s", VERSION, self.options.base)
+        self.system.major("at most %d descriptors may be open", descriptor_limit())
         await self._open_domains()
         await self._open_transfer()
         self._make_modules()
