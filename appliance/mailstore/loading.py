@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import pairwise
 from typing import NamedTuple
 
 from appliance.formats.wire import UnquoteFrom
@@ -158,7 +159,7 @@ def _merge(table: Table, rows: list[Row]) -> None:
     if len(table) and rows[0].uid < table.uids[-1]:
         rows = rows + [table.row(index) for index in range(len(table))]
         table.remove(range(len(table)))
-    if any(one.uid > other.uid for one, other in zip(rows, rows[1:], strict=False)):
+    if any(one.uid > other.uid for one, other in pairwise(rows)):
         rows = sorted(rows)
     # In slices: one long call of C code would hold all other threads.
     for at in range(0, len(rows), _SLICE):
