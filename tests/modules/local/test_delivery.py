@@ -269,6 +269,16 @@ async def test_a_unified_account_has_one_copy_and_the_names(office: House, autoj
     assert get_all(plain, b"x-env") == []
 
 
+@pytest.mark.feature("LOCAL-087")
+async def test_one_name_of_a_unified_domain_is_excepted(office: House, autojump_clock: MockClock) -> None:
+    await office.router.settings.update({"Table": "<jim@client1.com> = carol\nclient1.com = alice.local\n"})
+    await office.send("jim@client1.com", "any@client1.com")
+    await quiet()
+    assert len(await office.mail("carol")) == 1
+    (mail,) = await office.mail("alice")
+    assert get_all(mail, b"x-real-to") == [b"any"]
+
+
 @pytest.mark.feature("LOCAL-027", "LOCAL-085")
 async def test_unknown_names_of_a_domain_are_kept_in_one_account(office: House, autojump_clock: MockClock) -> None:
     await office.domains.require("branch.test").settings.update(
@@ -329,8 +339,12 @@ async def test_one_message_to_many_is_one_file(office: House, tmp_path: Path, au
     await office.local_settings.update({"Processors": "1"})
     await office.send("m1@office.test", "m2@office.test", "m3@office.test")
     await quiet()
-    files = [path for path in tmp_path.glob("Accounts/**/INBOX.mdir/*") if path.is_file()]
-    assert len(files) == 3 and len({path.stat().st_ino for path in files}) == 1
+    places = [inode for name in ("m1", "m2", "m3") for inode in _inodes(tmp_path / "Accounts" / f"{name}.macnt")]
+    assert len(places) == 3 and len(set(places)) == 1
+
+
+def _inodes(account: Path) -> list[int]:
+    return [path.stat().st_ino for path in (account / "INBOX.mdir").iterdir()]
 
 
 async def test_trouble_never_bounces(office: House, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
