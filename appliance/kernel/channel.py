@@ -220,6 +220,15 @@ class Channel:
             return await self._receive_tls(limit)
         return await self._receive_wire(limit)
 
+    async def receive_before(self, deadline: float, limit: int = PIECE) -> bytes:
+        """`receive` that ends at a moment of trio's clock, however often a byte drips in. Raises as `receive` does."""
+        patience = self.timeout
+        self.timeout = max(0.0, min(patience, deadline - trio.current_time()))
+        try:
+            return await self.receive(limit)
+        finally:
+            self.timeout = patience
+
     def restore(self, data: bytes) -> None:
         """Give back bytes that were received and not used, for the next protocol on this connection."""
         self._restored = data + self._restored

@@ -173,11 +173,13 @@ class ImapSession:
     async def next_event(self) -> Event | None:
         """The next event; None at the end of the stream. What is in hand goes out first. The limit of time is for
         commands; a client that is silent is told so before ChannelTimeout ends the session."""
+        channel, deadline = self.channel, trio.current_time() + self.channel.timeout
         while (event := self.server.next_event()) is None:
             await self.flush()
             self.busy(False)
             try:
-                data = await self.channel.receive()
+                # A stranger has its time for a whole command: dripping bytes do not hold a channel.
+                data = await (channel.receive_before(deadline) if self.account is None else channel.receive())
             except ChannelTimeout:
                 await self.channel.send(render.bye(self.around.strings.text("IMAPTimeout")))
                 raise

@@ -57,9 +57,11 @@ class PwdSession:
     # -- wire ---------------------------------------------------------------------------------------------------------
 
     async def _next(self) -> pwd.Event | None:
+        channel, deadline = self._channel, trio.current_time() + self._channel.timeout
         while (event := self._server.next_event()) is None:
             self._busy(False)
-            data = await self._channel.receive()
+            # A stranger has its time for a whole command: dripping bytes do not hold a channel.
+            data = await (channel.receive_before(deadline) if self._login is None else channel.receive())
             if not data:
                 return None
             self._server.receive(data)
