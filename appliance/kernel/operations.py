@@ -278,7 +278,11 @@ class Operations:
         if given:
             raise OperationError(f"{operation.name}: unknown parameter {next(iter(given))}", 500)
         self._authorize(caller, operation, values)
-        return await operation.run(caller, **values)
+        try:
+            return await operation.run(caller, **values)
+        except OSError as error:
+            # A full or failing disk is no program error: who asked is told, and the session goes on.
+            raise OperationError(f"{operation.name}: {error.strerror or error}", 541) from error
 
     def _authorize(self, caller: Caller, operation: Operation, values: dict[str, Any]) -> None:
         domain: str | None = None
