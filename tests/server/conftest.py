@@ -282,7 +282,7 @@ class House:
     def crashes(self, log: str) -> list[str]:
         """Records of program errors."""
         records = (line for line in log.splitlines() if re.match(r"\d\d:\d\d:\d\d\.\d+ 0 ", line))
-        return [line for line in records if "Log opened" not in line]
+        return [line for line in records if "SYSTEM Log " not in line]
 
 
 async def until(question: Callable[[], object], seconds: float = 10) -> None:

@@ -18,12 +18,12 @@ async def introduce(one: House, other: House) -> None:
     await one.update("Router", Table=f"{name} = {name}@{HOST}.{other.port('SMTP')}.smtp")
 
 
-async def pair(stack: AsyncExitStack, folder: Path, **options: bool) -> tuple[House, House]:
+async def pair(stack: AsyncExitStack, folder: Path, loopback: bool = False) -> tuple[House, House]:
     left = await stack.enter_async_context(
-        living(folder / "left", Setup(main_domain="left.test", accounts=("ann",)), **options)
+        living(folder / "left", Setup(main_domain="left.test", accounts=("ann",)), loopback=loopback)
     )
     right = await stack.enter_async_context(
-        living(folder / "right", Setup(main_domain="right.test", accounts=("bob",)), **options)
+        living(folder / "right", Setup(main_domain="right.test", accounts=("bob",)), loopback=loopback)
     )
     await introduce(left, right)
     await introduce(right, left)
