@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from appliance.formats.data import Value
+from appliance.kernel.disk import Disk
 from appliance.kernel.settings import Group as SettingsGroup
 from appliance.kernel.settings import Settings, Storage
 from appliance.objects import declarations as d
+from appliance.objects.index import AccountIndex
 
 MULTI = "MultiMailbox"
 TEXT = "TextMailbox"
@@ -131,6 +133,7 @@ class Domain:
         *,
         main: bool,
         storage: Callable[[str, int], Storage],
+        disk: Disk,
         domain_defaults: Settings,
         account_defaults: Settings,
     ) -> None:
@@ -138,6 +141,7 @@ class Domain:
         self.directory = directory
         self.is_main = main
         self.storage = storage
+        self.index = AccountIndex(disk, directory)
         self.objects: dict[str, Object] = {}
         #: Alias -> account, both as names.
         self.aliases: dict[str, str] = {}
@@ -164,6 +168,7 @@ class Domain:
     def moved(self, name: str, directory: str) -> None:
         """It has another name now and its directory was renamed."""
         self.name, self.directory = name, directory
+        self.index.directory = directory
         for settings, file in (
             (self.settings, "Domain.settings"),
             (self.account_defaults, "AccountDefaults.settings"),

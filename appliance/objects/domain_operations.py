@@ -137,12 +137,14 @@ def declare(domains: Domains, operations: Operations) -> None:
         shorts={"get": ("gtacntmp",), "update": ("updacntmp",), "set": ("stacntmp",)},
     )
     _declare_server_level(
+        domains,
         operations,
         "DomainDefaults",
         domains.domain_defaults,
         shorts={"get": ("gtdmndfl",), "update": ("upddmndfl",), "set": ()},
     )
     _declare_server_level(
+        domains,
         operations,
         "AllAccountsDefaults",
         domains.account_defaults,
@@ -199,6 +201,7 @@ def _declare_level(
     async def update(caller: Caller, domain_name: str, new_settings: dict[str, Value]) -> None:
         settings = level(domain_name)
         await change(settings, granted(domains, caller, settings, new_settings), replace=False)
+        await domains.follow_settings()
 
     @operations.declare(
         f"Set{noun} [domainName] newSettings{{}}",
@@ -211,10 +214,11 @@ def _declare_level(
     async def replace(caller: Caller, domain_name: str, new_settings: dict[str, Value]) -> None:
         del caller
         await change(level(domain_name), new_settings, replace=True)
+        await domains.follow_settings()
 
 
 def _declare_server_level(
-    operations: Operations, noun: str, settings: Settings, *, shorts: Mapping[str, tuple[str, ...]]
+    domains: Domains, operations: Operations, noun: str, settings: Settings, *, shorts: Mapping[str, tuple[str, ...]]
 ) -> None:
     """Get, Update and Set of a server-wide default level."""
 
@@ -240,6 +244,7 @@ def _declare_server_level(
     async def update(caller: Caller, new_settings: dict[str, Value]) -> None:
         del caller
         await change(settings, new_settings, replace=False)
+        await domains.follow_settings()
 
     @operations.declare(
         f"Set{noun} newSettings{{}}",
@@ -251,3 +256,4 @@ def _declare_server_level(
     async def replace(caller: Caller, new_settings: dict[str, Value]) -> None:
         del caller
         await change(settings, new_settings, replace=True)
+        await domains.follow_settings()

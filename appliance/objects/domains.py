@@ -23,6 +23,7 @@ from appliance.kernel.operations import SERVER_RIGHTS, OperationError, Right
 from appliance.kernel.settings import SettingError, Settings, Storage
 from appliance.objects import declarations as d
 from appliance.objects.domain import KINDS, MAILDIR, MULTI, TEXT, Account, Domain, Forwarder, Group, Part
+from appliance.objects.index import Entry
 from appliance.objects.lifecycle import Change, Lifecycle
 from appliance.objects.names import domain_name, object_name, split_name
 
@@ -87,6 +88,7 @@ class Domains:
             directory,
             main=main,
             storage=self.storage,
+            disk=self.disk,
             domain_defaults=self.domain_defaults,
             account_defaults=self.account_defaults,
         )
@@ -94,12 +96,37 @@ class Domains:
     async def _read(self, name: str, directory: str, *, main: bool) -> Domain:
         domain = self._new(name, directory, main=main)
         await self.disk.mkdir(os.path.join(directory, "Settings"), parents=True)
+        await self.disk.run(_move_old_files, directory)
         await domain.load()
-        for local, kind, place in await self.disk.run(_scan, directory):
+        for local, (kind, place) in (await self._listed(domain)).items():
             if local not in domain.objects:
                 domain.objects[local] = Account(domain, local, kind, place)
+        await self._follow_index(domain)
         self._enter(domain)
         return domain
+
+    async def _listed(self, domain: Domain) -> dict[str, Entry]:
+        """All accounts: from the index if there has to be one and it is whole, else from the directories."""
+        if domain.settings[d.GENERATE_INDEX]:
+            listed = await domain.index.read()
+            if listed is not None and all(kind in KINDS for kind, _ in listed.values()):
+                return listed
+            domain.index.kept = False
+        return await self.disk.run(_scan, domain.directory)
+
+    async def _follow_index(self, domain: Domain) -> None:
+        wanted = domain.settings[d.GENERATE_INDEX]
+        if wanted and not domain.index.kept:
+            await domain.index.write({a.name: (a.kind, a.place) for a in domain.accounts()})
+        elif not wanted:
+            await domain.index.remove()
+
+    async def follow_settings(self) -> None:
+        """Settings of domains were changed: files that depend on them are made or removed."""
+        async with self._changing:
+            for domain in self.all():
+                if domain.settings[d.GENERATE_INDEX] != domain.index.kept:
+                    await self._follow_index(domain)
 
     def _enter(self, domain: Domain) -> None:
         self._domains[domain.name] = domain
@@ -179,6 +206,7 @@ class Domains:
             async def do() -> None:
                 await self.disk.mkdir(os.path.join(directory, "Settings"), parents=True)
                 await domain.settings.replace(settings or {})
+                await self._follow_index(domain)
                 self._enter(domain)
 
             await self.lifecycle.perform(Change("create", domain), _Last(do))
@@ -284,6 +312,7 @@ class Domains:
                 await self._encode(account, values)
 
             async def do() -> None:
+                await domain.index.begin()
                 await self.disk.mkdir(account.directory, parents=True)
                 account.settings.storage = domain.storage(account.file("settings"), 0o600)
                 await account.settings.replace(values)
@@ -295,6 +324,7 @@ class Domains:
                     await self.disk.mkdir(account.file("mdir"))
                 await self.disk.sync_directory(os.path.dirname(account.file("settings")))
                 await self.disk.sync_directory(os.path.dirname(account.directory))
+                await domain.index.done((), {local: (kind, account.place)})
                 account._loaded = True
                 domain.objects[local] = account
 
@@ -316,6 +346,8 @@ class Domains:
             place = _place(target, local, account.kind)
 
             async def do() -> None:
+                for domain in {old_domain, target}:
+                    await domain.index.begin()
                 await self.disk.run(
                     _move,
                     account.kind,
@@ -325,6 +357,9 @@ class Domains:
                 del old_domain.objects[old_name]
                 account.moved(target, local, place)
                 target.objects[local] = account
+                if target is not old_domain:
+                    await old_domain.index.done((old_name,), {})
+                await target.index.done((old_name,) if target is old_domain else (), {local: (account.kind, place)})
                 await self._follow(account, old_domain, old_name)
 
             await self.lifecycle.perform(Change("rename", old_domain, account, local, target), _Last(do))
@@ -365,6 +400,7 @@ class Domains:
             domain = account.domain
 
             async def do() -> None:
+                await domain.index.begin()
                 account.removed = True
                 domain.objects.pop(account.name, None)
                 aliases = domain.aliases_of(account)
@@ -378,6 +414,7 @@ class Domains:
                     await domain.save_rpop()
                 await self._members(domain, account.name, None)
                 await self.disk.run(_remove, account.kind, os.path.join(domain.directory, account.place))
+                await domain.index.done((account.name,), {})
 
             await self.lifecycle.perform(Change("remove", domain, account), _Last(do))
 
@@ -543,9 +580,21 @@ def _place(domain: Domain, name: str, kind: str) -> str:
     return os.path.join(*folders, name + ".macnt" if kind == MULTI else name)
 
 
-def _scan(files: Files, directory: str) -> list[tuple[str, str, str]]:
-    """All accounts of a domain directory and its `.sub` trees: (name, type, place)."""
-    found: list[tuple[str, str, str]] = []
+#: Service files that early versions kept in the domain's directory itself.
+_OLD_FILES = ("Access.settings", "Domain.settings", "Template.settings", "RPOP.data", "Aliases.data")
+
+
+def _move_old_files(files: Files, directory: str) -> None:
+    for name in _OLD_FILES:
+        old, new = os.path.join(directory, name), os.path.join(directory, "Settings", name)
+        if files.exists(old) and not files.exists(new):
+            files.rename(old, new)
+            files.sync_directory(os.path.dirname(new))
+
+
+def _scan(files: Files, directory: str) -> dict[str, Entry]:
+    """All accounts of a domain directory and its `.sub` trees."""
+    found: dict[str, Entry] = {}
     stack = [""]
     while stack:
         below = stack.pop()
@@ -557,7 +606,7 @@ def _scan(files: Files, directory: str) -> list[tuple[str, str, str]]:
                 stack.append(os.path.join(below, entry))
             elif suffix in _SUFFIXES and stem and (suffix == ".macnt" or f"{stem}.settings" in names):
                 kind = _SUFFIXES[suffix]
-                found.append((stem.lower(), kind, os.path.join(below, entry if kind == MULTI else stem)))
+                found.setdefault(stem.lower(), (kind, os.path.join(below, entry if kind == MULTI else stem)))
     return found
 
 
