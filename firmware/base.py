@@ -65,13 +65,15 @@ def _format(data: bytes) -> int:
 
 
 def _give_to_group(path: str) -> None:
-    """Members of the group `mail` may look, where there is such a group and we may give to it."""
+    """Members of the group `mail` may look, where there is such a group and we may give to it. What is made in the directory
+    later gets its group (the bit "set group")."""
     if sys.platform == "win32":
         return
     import grp
 
     with suppress(KeyError, PermissionError):
         os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
+        os.chmod(path, 0o2750)  # noqa: S103 - nothing for others
 
 
 class Lock:

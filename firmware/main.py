@@ -12,7 +12,7 @@ import trio
 
 from firmware.base import BaseError, Lock, prepare
 from firmware.options import USAGE, OptionError, Options, with_parameter_file
-from firmware.platform import drop_root, os_log, raise_descriptor_limit, to_background
+from firmware.platform import drop_root, give_tree, os_log, raise_descriptor_limit, run_as, to_background
 from firmware.provision import Provision, ProvisionError
 
 if TYPE_CHECKING:
@@ -57,11 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: Options, provision: Provision | None) -> int:
+    from appliance.kernel.disk import WorkerDisk
+    from appliance.kernel.files import OsFiles
     from appliance.kernel.supervisor import ComponentFailed
     from appliance.server import Server, ServerOptions
 
     raise_descriptor_limit()
     os.umask(0o027)
+    files = OsFiles()
+    if options.drop_root and (user := run_as()) is not None:
+        # What is made while we are root has to be the user's later.
+        give_tree(options.base, user.user)
+        files = OsFiles((user.user, -1))
 
     async def apply(server: Server) -> None:
         assert provision is not None
@@ -76,6 +83,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
             sys.stdout.buffer.write if options.log_to_console else None,
             os_log,
         ),
+        disk=WorkerDisk(files),
         provision=apply if provision is not None else None,
     )
     try:
@@ -108,6 +116,8 @@ async def _announce(server: Server, options: Options) -> None:
     _summary(server)
     if options.drop_root:
         await trio.sleep(DROP_AFTER)
+        if (user := run_as()) is not None:
+            await trio.to_thread.run_sync(give_tree, options.base, user.user)
         name = drop_root()
         if name is not None:
             server.system.major("root is given up, the user is %s now", name)

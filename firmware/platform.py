@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
 #: Users that the process becomes when it gives up root, the first that exists; else user 1.
 USERS = ("pillarbox", "cgatepro", "nobody")
@@ -47,21 +48,45 @@ def os_log(text: str) -> None:
     syslog.syslog(syslog.LOG_NOTICE, text)
 
 
-def drop_root() -> str | None:
-    """Give up root for good; the name of the user that we are now, or None if we were not root."""
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """Who the process is without root."""
+
+    name: str
+    user: int
+    group: int
+
+
+def run_as() -> RunAs | None:
+    """Whom the process becomes when it gives up root; None if it is not root."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return None
     import pwd
 
     for name in USERS:
         with suppress(KeyError):
-            user = pwd.getpwnam(name)
-            break
-    else:
-        os.setgroups([])
-        os.setuid(1)
-        return "1"
-    os.setgroups([user.pw_gid])
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
-    return name
+            found = pwd.getpwnam(name)
+            return RunAs(name, found.pw_uid, found.pw_gid)
+    return RunAs("1", 1, 1)
+
+
+def give_tree(base: str, user: int) -> None:
+    """All below `base` belongs to the user; groups stay. Links are not followed out of it."""
+    if sys.platform == "win32":
+        return
+    os.chown(base, user, -1, follow_symlinks=False)
+    for folder, folders, files in os.walk(base):
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):  # a temporary file that is gone meanwhile
+                os.chown(os.path.join(folder, name), user, -1, follow_symlinks=False)
+
+
+def drop_root() -> str | None:
+    """Give up root for good; the name of the user that we are now, or None if we were not root."""
+    found = run_as()
+    if sys.platform == "win32" or found is None:
+        return None
+    os.setgroups([found.group])
+    os.setgid(found.group)
+    os.setuid(found.user)
+    return found.name
