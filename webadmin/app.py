@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
+from urllib.parse import quote
 
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from appliance.kernel.operations import Right
 from webadmin.domain_pages import DomainPages
 from webadmin.monitor_pages import MonitorPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
 
 _GET, _FORM = ["GET"], ["GET", "POST"]
-_STATIC = {"style.css": "text/css; charset=utf-8"}
 
 
 async def _start(page: Page) -> Response:
@@ -31,26 +30,30 @@ async def _directory(page: Page) -> Response:
     return page.show("directory.html", title="Directory")
 
 
-async def _static(request: Request) -> Response:
-    name = request.path_params["name"]
-    kind = _STATIC.get(name)
-    if kind is None:
-        return Response("Not found", 404, media_type="text/plain")
-    data = files("webadmin").joinpath("static", name).read_bytes()
-    return Response(data, headers={"Content-Type": kind, "Cache-Control": "max-age=86400"})
-
-
 def application(site: Site, settings: SettingsPages, domains: DomainPages, monitors: MonitorPages) -> Starlette:
     """All pages."""
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
 
     def route(path: str, handler: Handler, realm: Realm | None, methods: list[str]) -> Route:
-        return Route(path, site.endpoint(handler, realm), methods=methods)
+        return Route(path, site.endpoint(handler, realm, methods), methods=[*methods, "OPTIONS"])
+
+    async def start(page: Page) -> Response:
+        """The name that was addressed decides: the server, or one of its other domains (manual, chapter 5)."""
+        addressed = domains.domains.get(page.host)
+        if addressed is not None and not addressed.is_main and page.may(Right.DOMAIN, addressed.name):
+            return page.go(f"/Domains/{quote(addressed.name)}/")
+        return await _start(page)
+
+    async def domain_start(page: Page) -> Response:
+        """For a domain whose name leads nowhere: the path has it."""
+        return page.go(f"/Domains/{quote(page.name('domain'))}/")
 
     return Starlette(
         routes=[
-            Route("/static/{name}", _static, methods=_GET),
-            route("/", _start, None, _GET),
+            Route("/static/{name}", site.static.endpoint, methods=_GET),
+            route("/", start, None, _GET),
+            route("/MainAdmin/", _start, None, _GET),
+            route("/DomainAdmin/{domain}/", domain_start, None, _GET),
             route("/Settings/", settings.index, settings_realm, _GET),
             route("/Settings/Strings", settings.strings_page, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),

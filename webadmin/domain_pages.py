@@ -7,13 +7,14 @@ from urllib.parse import quote
 
 from starlette.responses import Response
 
-from appliance.administration.forms import build, read
+from appliance.administration.forms import Panel, build, keep, read
 from appliance.formats.data import Value
 from appliance.kernel.operations import SERVER_RIGHTS, OperationError, Right
 from appliance.kernel.settings import Settings
 from appliance.objects.declarations import ACCOUNT, GROUP, GROUP_MEMBERS, SERVICES
 from appliance.objects.domain import KINDS, Account, Domain, Forwarder, Group
 from appliance.objects.domains import Domains
+from webadmin import wording
 from webadmin.site import NotFound, Page, matching, texts
 
 #: Objects shown at first.
@@ -33,7 +34,7 @@ _DEFAULTS = {
 
 def _limit(page: Page) -> int:
     text = page.query("limit")
-    return min(int(text), 10000) if text.isdigit() and int(text) > 0 else LIMIT
+    return min(int(text), 10000) if len(text) < 8 and text.isdigit() and int(text) > 0 else LIMIT
 
 
 def _lines(text: str) -> list[str]:
@@ -63,7 +64,15 @@ class DomainPages:
                 await page.perform(operation, **target, newSettings=changes)
         except OperationError as error:
             return "", error.text
-        return "Updated.", ""
+        return ("Updated." if changes else "Nothing was changed."), ""
+
+    @staticmethod
+    def _panels(page: Page, settings: Settings, error: str, leave_out: Sequence[str] = ()) -> list[Panel]:
+        """The panels of a level; after an error with what was posted."""
+        panels = build(settings, inherits=True, leave_out=leave_out)
+        if error:
+            keep(panels, page.form, error)
+        return panels
 
     # Domains -------------------------------------------------------------------------------------------------------
 
@@ -103,7 +112,7 @@ class DomainPages:
             raise NotFound
         settings = self.domains.domain_defaults if page.name("level") == "Domain" else self.domains.account_defaults
         message, error = await self._apply(page, settings, operation) if page.method == "POST" else ("", "")
-        panels = build(settings, inherits=True, leave_out=("RealName", "Password"))
+        panels = self._panels(page, settings, error, ("RealName", "Password"))
         return page.show(
             "level.html",
             title=title,
@@ -134,7 +143,7 @@ class DomainPages:
             domain=domain,
             rows=rows,
             count=count,
-            kinds=KINDS,
+            kinds=[(kind, wording.KINDS.get(kind, kind)) for kind in KINDS],
             error=error,
             tabs=self._tabs(page, domain),
             status=400 if error else 200,
@@ -165,10 +174,13 @@ class DomainPages:
             await page.perform(
                 "CreateAccount", accountName=full, accountType=page.field("kind", KINDS[0]), settings=settings
             )
-            return page.go(self._path(domain, "Accounts", name.lower()), "The account was created.")
+            return page.go(self._path(domain, "Accounts", name.lower()), f"The account {name} was created.")
         if action == "create-group":
             await page.perform("CreateGroup", groupName=full)
-            return page.go(self._path(domain, "Groups", name.lower()), "The group was created.")
+            return page.go(self._path(domain, "Groups", name.lower()), f"The group {name} was created.")
+        if action == "create-forwarder":
+            await page.perform("CreateForwarder", forwarderName=full, address=page.field("to").strip())
+            return page.go(self._path(domain) + "/", f"The forwarder {name} was created.")
         if action == "rename":
             new = page.field("new_name").strip().lower()
             await page.perform("RenameDomain", oldDomainName=domain.name, newDomainName=new)
@@ -209,7 +221,7 @@ class DomainPages:
         return page.show(
             "level.html",
             title=f"{domain.name}: {title}",
-            panels=build(settings, inherits=True, leave_out=leave_out),
+            panels=self._panels(page, settings, error, leave_out),
             message=message,
             error=error,
             services=SERVICES,
@@ -292,21 +304,22 @@ class DomainPages:
                 message = "Updated."
             except OperationError as failure:
                 error = failure.text
-        rights = [right for right in Right if account.domain.is_main or right not in SERVER_RIGHTS]
+        server = [right.value for right in Right if right in SERVER_RIGHTS] if domain.is_main else []
+        inside = [right.value for right in Right if right not in SERVER_RIGHTS]
         held = texts(await page.perform("GetAccountRights", accountName=account.full_name))
         return page.show(
             "account.html",
             title=account.full_name,
             account=account,
-            panels=build(account.settings, inherits=True),
+            panels=self._panels(page, account.settings, error if page.action in ("", "update") else ""),
             aliases="\n".join(domain.aliases_of(account)),
-            rights=rights,
+            rights=[("Server", server), ("Domain", inside)],
+            words=wording.RIGHTS,
             held=held,
             grantable=[setting for setting in ACCOUNT if setting.grantable],
             services=SERVICES,
             message=message,
             error=error,
-            tabs=self._tabs(page, domain),
             status=400 if error else 200,
         )
 

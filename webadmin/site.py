@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import time
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -20,6 +21,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from appliance.formats.data import Value
 from appliance.kernel.channel import Channel
 from appliance.kernel.operations import Caller, Denied, OperationError, Operations, Right
+from webadmin import wording
+from webadmin.static_files import StaticFiles
 
 #: Bytes of a posted form: a Routing Table of 1 MiB, percent-encoded.
 MAX_FORM = 4 << 20
@@ -59,8 +62,9 @@ REALMS = (
     Realm("Monitors", "/Monitors/", (Right.MONITOR,)),
 )
 
-_HEADERS = {
-    "Cache-Control": "no-store",
+#: Of every page.
+HEADERS = {
+    "Cache-Control": "no-cache, no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -78,6 +82,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["path"] = lambda text: quote(str(text), safe="")
+    made.filters["size"] = wording.size
+    made.globals["columns"] = wording.COLUMNS
+    made.globals["removal"] = wording.REMOVAL
     return made
 
 
@@ -107,6 +114,11 @@ class Page:
         return self.request.query_params.get(key, default)
 
     @property
+    def host(self) -> str:
+        """The host name that was addressed, without its port."""
+        return host_of(self.request)
+
+    @property
     def action(self) -> str:
         """The button that was pressed; image buttons send `name.x` (manual, 62: buttons)."""
         for key in self.form:
@@ -118,19 +130,29 @@ class Page:
     async def perform(self, operation: str, **arguments: Any) -> Value | None:
         return await self.site.operations.perform(self.caller, operation, arguments)
 
-    def may(self, right: str, domain: str | None = None) -> bool:
-        return self.caller.has(right, domain)
+    @property
+    def message(self) -> str:
+        """The message of the act before this page; only our own pages can send one."""
+        message = self.query("message")
+        referer = self.request.headers.get("referer", "").partition("://")[2].partition("/")[0]
+        return message if message and referer == self.request.headers.get("host") else ""
 
-    def show(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        text = self.site.templates.get_template(template).render(
+    def render(self, template: str, **values: Any) -> str:
+        return self.site.templates.get_template(template).render(
             page=self,
             caller=self.caller,
             realms=[realm for realm in REALMS if realm.open_to(self.caller)],
             realm=self.realm,
             here=self.request.url.path,
-            **({"message": "", "error": "", "title": ""} | values),
+            style=self.site.style,
+            **({"message": self.message, "error": "", "title": ""} | values),
         )
-        return HTMLResponse(text, status, _HEADERS)
+
+    def may(self, right: str, domain: str | None = None) -> bool:
+        return self.caller.has(right, domain)
+
+    def show(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        return HTMLResponse(self.render(template, **values), status, HEADERS)
 
     def go(self, path: str, message: str = "") -> Response:
         """See another page after an act; `message` is shown there once."""
@@ -148,11 +170,18 @@ class Site:
         self.operations = operations
         self.authenticate = authenticate
         self.templates = environment()
+        self.static = StaticFiles(time())
+        self.style = self.static.path("style.css")
 
-    def endpoint(self, handler: Handler, realm: Realm | None = None) -> Callable[[Request], Awaitable[Response]]:
-        """The ASGI endpoint of a page."""
+    def endpoint(
+        self, handler: Handler, realm: Realm | None = None, methods: Sequence[str] = ("GET", "POST")
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """The ASGI endpoint of a page that takes these methods."""
+        allowed = ", ".join([*methods, "HEAD", "OPTIONS"])
 
         async def endpoint(request: Request) -> Response:
+            if request.method == "OPTIONS":
+                return Response(status_code=204, headers={"Allow": allowed})
             try:
                 caller = await self._caller(request)
             except NotAuthenticated as error:
@@ -193,14 +222,19 @@ class Site:
         name, colon, password = text.partition(":")
         if not colon or not name:
             raise NotAuthenticated
-        host = request.headers.get("host", "").rsplit(":", 1)[0]
-        return await self.authenticate(name, password, request.scope["channel"], host)
+        return await self.authenticate(name, password, request.scope["channel"], host_of(request))
 
     def _unauthorized(self, realm: Realm | None, text: str) -> Response:
         name = realm.name if realm is not None else "WebAdmin"
-        body = self.templates.get_template("unauthorized.html").render(text=text)
-        headers = {**_HEADERS, "WWW-Authenticate": f'Basic realm="{name}", charset="UTF-8"'}
+        body = self.templates.get_template("unauthorized.html").render(text=text, style=self.style)
+        headers = {**HEADERS, "WWW-Authenticate": f'Basic realm="{name}", charset="UTF-8"'}
         return HTMLResponse(body, 401, headers)
+
+
+def host_of(request: Request) -> str:
+    """The name in the Host field, in lower case; an IPv6 address keeps its brackets."""
+    name, _, port = request.headers.get("host", "").rpartition(":")
+    return (name if name and port.isdigit() else f"{name}:{port}" if name else port).lower()
 
 
 def _same_origin(request: Request) -> bool:

@@ -103,6 +103,26 @@ def build(
     return list(panels.values())
 
 
+def keep(panels: Sequence[Panel], posted: Mapping[str, Sequence[str]], error: str) -> None:
+    """Show again what was posted and not taken, with the error at its field; passwords have to be typed again."""
+    for panel in panels:
+        for made in panel.fields:
+            if error.startswith(f"{made.key}: "):
+                made.error = error[len(made.key) + 2 :]
+            for cell in (cell for row in made.rows for cell in row):
+                if cell.key in posted:
+                    cell.value = posted[cell.key][-1]
+            given = posted.get(made.key)
+            if given is None or made.control == "secret":
+                continue
+            made.value = given[-1]
+            if made.control == "services":
+                made.values = tuple(given)
+                made.is_set = made.inherited is None or DEFAULT not in given
+            elif made.inherited is not None:
+                made.is_set = given[-1].strip() not in ("", DEFAULT)
+
+
 def read(settings: Settings, posted: Mapping[str, Sequence[str]], *, inherits: bool) -> dict[str, Value]:
     """The changes that a posted form asks for. A field that was not on the form is left alone; an empty one is `default`
     where the level inherits; an empty secret is no change."""

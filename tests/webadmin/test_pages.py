@@ -10,18 +10,22 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import trio
 
 from appliance.kernel import components
 from appliance.kernel.channel import channel_pair
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.disk import InLoopDisk
+from appliance.kernel.listener import listener_settings
 from appliance.kernel.log import LOG, Log, MemoryLog
 from appliance.kernel.log_reading import LogReader
 from appliance.kernel.log_reading import declare as declare_logs
 from appliance.kernel.operations import Caller, Operations
+from appliance.kernel.peers import IP_ADDRESSES
+from appliance.kernel.schedule import SCHEDULE
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.sessions import declare as declare_sessions
-from appliance.kernel.settings import MemoryStorage, Settings, SettingsRegistry, Storage
+from appliance.kernel.settings import Group, MemoryStorage, Settings, SettingsRegistry, Storage
 from appliance.kernel.strings import Strings
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
@@ -34,6 +38,8 @@ from webadmin.domain_pages import DomainPages
 from webadmin.monitor_pages import MonitorPages
 from webadmin.settings_pages import Information, SettingsPages
 from webadmin.site import NotAuthenticated, Site
+
+ADMIN = Group("HTTPA", "WebAdmin Interface", listener_settings([(8010, "Off"), (9010, "On")]))
 
 
 class Answer:
@@ -56,13 +62,14 @@ class Browser:
         self.app = app
         self.credentials = base64.b64encode(f"{name}:{password}".encode()).decode()
         self.extra: list[tuple[bytes, bytes]] = []
+        self.host = "office.test:8010"
 
     async def send(
         self, method: str, path: str, form: Mapping[str, Any] | None = None, *, anonymous: bool = False
     ) -> Answer:
         body = urlencode(form or {}, doseq=True).encode()
         path, _, query = path.partition("?")
-        headers = [(b"host", b"office.test:8010"), (b"content-type", b"application/x-www-form-urlencoded"), *self.extra]
+        headers = [(b"host", self.host.encode()), (b"content-type", b"application/x-www-form-urlencoded"), *self.extra]
         if not anonymous:
             headers.append((b"authorization", b"Basic " + self.credentials.encode()))
         scope = {
@@ -85,7 +92,7 @@ class Browser:
         async def receive() -> dict[str, Any]:
             nonlocal given
             if given:
-                return {"type": "http.disconnect"}
+                await trio.sleep_forever()  # it waits for the answer
             given = True
             return {"type": "http.request", "body": body, "more_body": False}
 
@@ -108,6 +115,7 @@ class Office:
         self.base = tmp_path
         self.operations = Operations()
         self.sessions = Sessions()
+        self.client = True
 
     async def start(self) -> None:
         general = Settings(d.GENERAL, MemoryStorage({"DomainName": "office.test"}))
@@ -122,7 +130,10 @@ class Office:
         records = MemoryLog()
         router = Settings(ROUTER, MemoryStorage())
         local = Settings(LOCAL, MemoryStorage())
-        for settings in (general, router, local):
+        self.admin = Settings(ADMIN, MemoryStorage())
+        self.addresses = Settings(IP_ADDRESSES, MemoryStorage())
+        schedule = Settings(SCHEDULE, MemoryStorage())
+        for settings in (general, router, local, self.admin, self.addresses, schedule):
             registry.add(settings)
         self.router = Router(self.domains, router, records.source("ROUTER"))
         steps = LocalRouting(self.domains, local)
@@ -144,7 +155,9 @@ class Office:
             account = self.domains.find_account(name)
             if account is None or password != "secret":
                 raise NotAuthenticated("Wrong name or password.")
-            return Caller(account.full_name, account.domain.name, "HTTPA", self.domains)
+            return Caller(
+                account.full_name, account.domain.name, "HTTPA", self.domains, "192.0.2.9", client=self.client
+            )
 
         self.app = application(
             Site(self.operations, authenticate),
