@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -66,10 +67,14 @@ class Process:
         self.popen: subprocess.Popen[bytes] | None = None
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str] | None = None) -> None:
-        """Starts the program; output is appended, so that a second start does not hide what the first said."""
+        """Starts the program; output is appended, so that a second start does not hide what the first said.
+
+        It ends with us, even when we are killed.
+        """
+        ends_with_us = ("setpriv", "--pdeathsig", "TERM", "--") if shutil.which("setpriv") else ()
         with self.output.open("ab") as output:
             self.popen = subprocess.Popen(
-                [str(word) for word in command],
+                [*ends_with_us, *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import email
 import imaplib
 import smtplib
+import socket
+import ssl
 from pathlib import Path
 
 import pytest
 
-from tests.interop.pillarbox import PASSWORD, Pillarbox, Run
+from tests.interop.pillarbox import PASSWORD, Pillarbox, Run, Setup, Start
 from tests.interop.processes import LOOPBACK, eventually
 
 
@@ -126,9 +128,31 @@ def test_what_smtplib_sends_comes_out_unchanged(server: Pillarbox, size: int) ->
     assert received(server, "bob", f"size {size} end").partition(b"\r\n\r\n")[2] == body
 
 
-def test_a_stranger_cannot_relay(server: Pillarbox) -> None:
-    with smtplib.SMTP(LOOPBACK, server.port("SMTP")) as client:
+def test_a_stranger_cannot_relay_and_a_user_can(start: Start) -> None:
+    # The loopback is a client by its nature; the machine's own address is not.
+    address = own_address()
+    server = start(Setup(accounts=("ann",), clients=["192.0.2.1"]))
+    with smtplib.SMTP(address, server.port("SMTP"), source_address=(address, 0)) as client:
         client.ehlo()
         client.mail("friend@example.org")
         code, _ = client.rcpt("someone@elsewhere.example")
         assert 500 <= code < 600
+        client.rset()
+        client.starttls(context=ssl._create_unverified_context())
+        client.login("ann@box.test", PASSWORD)
+        client.mail("ann@box.test")
+        assert client.rcpt("someone@elsewhere.example")[0] == 250
+        client.rset()
+
+
+def own_address() -> str:
+    """An address of this machine other than the loopback; skips when it has none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # no packet is sent
+        except OSError:
+            pytest.skip("this machine has only the loopback address")
+        address: str = probe.getsockname()[0]
+    if address.startswith("127."):
+        pytest.skip("this machine has only the loopback address")
+    return address

@@ -1,0 +1,143 @@
+"""The WebAdmin Interface as programs reach it: names of hosts and users, methods, both ports."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.interop.pillarbox import PASSWORD, Pillarbox, Setup, Start
+from tests.interop.processes import LOOPBACK
+
+POSTMASTER = ("postmaster", "postmaster-pw")
+
+
+@pytest.fixture(scope="module")
+def server(start: Start) -> Pillarbox:
+    """box.test; client.test with the administrator `admin`, alias `boss`; sub.test that client.test administers."""
+    server = start(Setup(accounts=("ann",)))
+    for domain in ("client.test", "sub.test"):
+        act(server, "/Domains/", name=domain)
+    create = {"do-create-account": "1", "password": PASSWORD}
+    act(server, "/Domains/client.test/", name="admin", **create)
+    act(server, "/Domains/client.test/Accounts/admin", aliases="boss", **{"do-aliases": "1"})
+    rights = [("rights", "Domain"), ("rights", "CanAdminSubDomains"), ("do-rights", "1")]
+    assert ask(server, "POST", "/Domains/client.test/Accounts/admin", body=urlencode(rights))[0] == 200
+    act(server, "/Domains/sub.test/Settings", AdminDomainName="client.test")
+    return server
+
+
+def ask(
+    server: Pillarbox,
+    method: str,
+    path: str,
+    user: tuple[str, str] | None = POSTMASTER,
+    *,
+    host: str = "box.test",
+    body: str | None = None,
+    tls: bool = False,
+    **headers: str,
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, header and body of an answer."""
+    port = server.port("HTTPA")
+    connection: http.client.HTTPConnection
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(LOOPBACK, port + 1000, timeout=20, context=context)
+    else:
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=20)
+    sent = {"Host": f"{host}:{port}", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    if user is not None:
+        sent["Authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()
+    if body is not None:
+        sent["Content-Type"] = "application/x-www-form-urlencoded"
+    try:
+        connection.request(method, path, body, sent)
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def act(server: Pillarbox, path: str, **form: str) -> None:
+    status, _, body = ask(server, "POST", path, body=urlencode(form))
+    assert status in (200, 303), body.decode()
+
+
+def start_of(server: Pillarbox, name: str, host: str) -> str:
+    """Where the entrance leads this user under this name of the server; "401" when he may not in."""
+    status, header, _ = ask(server, "GET", "/", (name, PASSWORD), host=host)
+    return header.get("location", str(status))
+
+
+@pytest.mark.feature("HTTP-036", "ADM-082", "HTTP-031")
+def test_a_simple_name_is_one_of_the_addressed_domain(server: Pillarbox) -> None:
+    assert start_of(server, "admin", "client.test") == "/Domains/client.test/"
+    assert start_of(server, "boss", "client.test") == "/Domains/client.test/"
+    assert start_of(server, "admin", "box.test") == "401"
+    assert start_of(server, "admin@client.test", "box.test") == "/Domains/"
+
+
+@pytest.mark.feature("ADM-079", "SEC-116")
+def test_an_administrator_of_another_domain_gives_his_full_name(server: Pillarbox) -> None:
+    assert start_of(server, "admin", "sub.test") == "401"
+    assert start_of(server, "admin@client.test", "sub.test") == "/Domains/sub.test/"
+    user = ("admin@client.test", PASSWORD)
+    body = ask(server, "GET", "/Domains/", user)[2]
+    assert b"sub.test" in body
+    assert b"client.test" in body
+    assert b"box.test" not in body
+    assert ask(server, "GET", "/Domains/sub.test/", user)[0] == 200
+    assert ask(server, "GET", "/Domains/box.test/", user)[0] == 403
+
+
+@pytest.mark.feature("HTTP-034", "HTTP-030")
+def test_an_unknown_name_opens_the_server(server: Pillarbox) -> None:
+    for host in ("box.test", "nowhere.test", LOOPBACK, "[::1]"):
+        status, _, body = ask(server, "GET", "/", host=host)
+        assert status == 200, host
+        assert b'href="/Settings/"' in body
+
+
+@pytest.mark.feature("HTTP-002", "HTTP-017")
+def test_both_ports(server: Pillarbox) -> None:
+    for tls in (False, True):
+        assert ask(server, "GET", "/Settings/", tls=tls)[0] == 200
+    assert ask(server, "GET", "/Settings", tls=True)[1]["location"].startswith("https://")
+
+
+def test_head_has_the_header_alone(server: Pillarbox) -> None:
+    status, header, body = ask(server, "HEAD", "/Settings/Router")
+    assert (status, body) == (200, b"")
+    assert int(header["content-length"]) == len(ask(server, "GET", "/Settings/Router")[2])
+    status, header, body = ask(server, "OPTIONS", "/Settings/Router", None)
+    assert (status, header["allow"], body) == (204, "GET, POST, HEAD, OPTIONS", b"")
+
+
+@pytest.mark.feature("HTTP-020")
+def test_the_style_sheet_is_dated(server: Pillarbox) -> None:
+    _, header, body = ask(server, "GET", "/static/style.css", None)
+    assert body
+    assert header["date"]
+    status, _, body = ask(server, "GET", "/static/style.css", None, If_Modified_Since=header["last-modified"])
+    assert (status, body) == (304, b"")
+
+
+@pytest.mark.feature("SEC-112")
+def test_passwords_stay_out_of_pages_and_logs(server: Pillarbox) -> None:
+    act(server, "/Settings/HTTPA", LogLevel="5")
+    ask(server, "GET", "/", ("postmaster", "a wrong guess"))
+    act(server, "/Domains/box.test/Accounts/ann", Password="fresh secret")
+    page = ask(server, "GET", "/Domains/box.test/Accounts/ann")[2]
+    settings = (server.base / "Accounts" / "ann.macnt" / "account.settings").read_text()
+    stored = [line for line in settings.splitlines() if "Password" in line]
+    logs = "".join(path.read_text(errors="replace") for path in (server.base / "SystemLogs").iterdir())
+    assert "HTTPA" in logs
+    for secret in ("fresh secret", "a wrong guess", POSTMASTER[1]):
+        assert secret.encode() not in page
+        assert secret not in logs
+        assert not any(secret in line for line in stored)
