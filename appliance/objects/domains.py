@@ -555,6 +555,8 @@ def _checked(settings: Settings, values: Mapping[str, Value]) -> None:
 
 def _host_name() -> str:
     name = socket.getfqdn().lower()
+    if name.partition(".")[0] == "localhost":  # a hosts file can give the loopback's name first
+        name = socket.gethostname().lower()
     try:
         return domain_name(name)
     except OperationError:
