@@ -236,10 +236,7 @@ class Server:
 
     async def _start(self) -> None:
         start = self.supervisor.start
-        for settings in self.components.all():
-            for error in await settings.load():
-                self.system.failure("%s settings: %s", settings.group.name, error)
-        await self.strings.load()
+        await self._load_settings()
         await start("log", self.log.run, vital=True)
         self.system.major("Pillarbox %s starts, base directory %s", VERSION, self.options.base)
         self.system.major("at most %d descriptors may be open", descriptor_limit())
@@ -260,6 +257,18 @@ class Server:
             await start(listener.name, listener.run)
         self.supervisor.checkpoint.append(self.accounts.checkpoint)
         self.ready.set()
+
+    async def _load_settings(self) -> None:
+        try:
+            for settings in self.components.all():
+                for error in await settings.load():
+                    self.system.failure("%s settings: %s", settings.group.name, error)
+            await self.strings.load()
+        except OSError as error:
+            # The log's own settings are among them; with its defaults it still tells why nothing runs.
+            self.system.failure("%s cannot be read: %s", error.filename, error.strerror)
+            await self.supervisor.start("log", self.log.run, vital=True)
+            raise
 
     async def _server_key(self) -> bytes:
         """The key of reversible passwords and of decoys; made at the first start."""

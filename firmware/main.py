@@ -90,7 +90,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
         trio.run(_run, server, options)
     except ComponentFailed as error:
         cause = error.__cause__
-        print(f"pillarbox: {cause if isinstance(cause, ProvisionError) else error}", file=sys.stderr)
+        print(f"pillarbox: {cause if isinstance(cause, (ProvisionError, OSError)) else error}", file=sys.stderr)
         return 1
     return 0
 
