@@ -100,7 +100,7 @@ async def test_the_page_lists_the_log_files(house: House) -> None:
     rows = re.findall(r"<tr><td>(.*?)</td><td><a href=\"/Monitors/Logs/[^\"]*\">([^<]*)</a></td><td[^>]*>([^<]*)", body)
     assert [name for _, name, _ in rows] == [today, "2001-05-05", "2001-04-04"]
     assert ["*" in mark for mark, _, _ in rows] == [True, False, False]
-    assert rows[1][2].strip() == "10"
+    assert rows[1][2].split()[0] == "10"
     assert "3 selected" in body
 
     body = (await house.page("/Monitors/Logs?filter=2001-04")).body
