@@ -82,6 +82,7 @@ def test_the_base_directory_may_have_a_script_that_sets_limits(box: Box) -> None
     assert b"MY_SCRIPT=ran for start\0" in Path(f"/proc/{box.pid}/environ").read_bytes()
 
 
+@pytest.mark.feature("INST-051")
 def test_the_script_passes_the_controller_option(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(f'#!/bin/sh\necho "$*" > {tmp_path}/options\necho $PPID > {tmp_path}/ProcessID\n')
@@ -133,7 +134,7 @@ def test_the_program_is_installed_under_one_directory(archive: Path, tmp_path: P
     assert os.access(root / "etc/init.d/pillarbox", os.X_OK)
 
 
-@pytest.mark.feature("INST-058")
+@pytest.mark.feature("INST-058", "BASE-007")
 def test_an_upgrade_and_an_uninstall_leave_the_base_directory(archive: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     base = root / "var" / "Pillarbox"
