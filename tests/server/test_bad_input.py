@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from appliance.web import front
 from tests.server.conftest import House
 
 SERVICES = ("SMTP", "submission", "POP", "IMAP", "PWD", "HTTPA")
@@ -160,3 +161,36 @@ async def test_a_silent_client_is_ended_by_the_time_limit(house: House, service:
     line = await house.connect(service)
     with trio.fail_after(5):
         await line.rest()
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ",
+        "POST /Settings/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+        "POST /Settings/ HTTP/1.1\r\nHost: x\r\nAuthorization: Basic bm9ib2R5Om5v\r\nContent-Length: 100000\r\n\r\n",
+    ],
+    ids=["header", "body", "body with a wrong password"],
+)
+async def test_a_browser_that_drips_is_ended_by_the_time_limit(
+    house: House, monkeypatch: pytest.MonkeyPatch, begin: str
+) -> None:
+    monkeypatch.setattr(front, "KEEP_ALIVE", 1.0)
+    monkeypatch.setattr(front, "REQUEST_TIME", 1.0)
+    line = await house.connect("HTTPA", greeting=False)
+    await line.send(begin.encode())
+    async with trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            try:
+                while True:
+                    await line.stream.send_all(b"N")
+                    await trio.sleep(0.25)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+        nursery.start_soon(drip)
+        with trio.fail_after(8):
+            await line.rest()
+        nursery.cancel_scope.cancel()
+    assert not house.crashes(await house.log())
