@@ -344,6 +344,8 @@ class Domains:
             self._free(target, local)
             await account.ready()
             place = _place(target, local, account.kind)
+            if target is old_domain and target.settings[d.RENAME_IN_PLACE]:
+                place = os.path.join(os.path.dirname(old_place), os.path.basename(place))
 
             async def do() -> None:
                 for domain in {old_domain, target}:
@@ -571,11 +573,12 @@ def _letters(name: str, count: int) -> list[str]:
 def _place(domain: Domain, name: str, kind: str) -> str:
     """The relative path of a new account under the domain's foldering method (manual, chapter 18)."""
     method = domain.settings[d.FOLDERING]
-    letters = [c for c in (name * 2)[:2]]
+    # A folder's name neither begins nor ends with a point: such files are hidden, or not possible everywhere.
+    letters = list(name[:2].replace(".", "_"))
     folders = {
         "flat": [],
         "2 Letters 1 Level": ["".join(letters) + ".sub"],
-        "2 Letters 2 Levels": [letters[0] + ".sub", letters[1] + ".sub"],
+        "2 Letters 2 Levels": [letter + ".sub" for letter in letters],
         "Hashed 1 Level": ["".join(_letters(name, 2)) + ".sub"],
         "Hashed 2 Levels": [letter + ".sub" for letter in _letters(name, 2)],
     }[method]
