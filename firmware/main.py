@@ -45,8 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare(options.base)
         if options.daemon:
             to_background()
+        # From the lock file on the process can be asked to end; it hears that when the receiver is open.
+        hold_signals(signal.SIG_BLOCK)
         lock = None if options.no_lock_file else Lock(options.base)
     except (BaseError, ProvisionError) as error:
+        hold_signals(signal.SIG_UNBLOCK)
         print(f"pillarbox: {error}", file=sys.stderr)
         return 1
     try:
@@ -54,6 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         if lock is not None:
             lock.release()
+        hold_signals(signal.SIG_UNBLOCK)
+
+
+def hold_signals(how: int) -> None:
+    """Keeps the signals that end the server waiting, or lets them come; without effect on Windows."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(how, {signal.SIGTERM, signal.SIGINT})
 
 
 def _serve(options: Options, provision: Provision | None) -> int:
@@ -125,6 +135,7 @@ async def _announce(server: Server, options: Options) -> None:
 
 async def _signals(server: Server, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        hold_signals(signal.SIG_UNBLOCK)
         task_status.started()
         async for number in received:
             server.stop(signal.Signals(number).name)
