@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -17,13 +18,15 @@ from webadmin.site import REALMS, Handler, Page, Realm, Site
 _GET, _FORM = ["GET"], ["GET", "POST"]
 
 
-async def _start(page: Page) -> Response:
+async def _start(page: Page, *, first_steps: str = "") -> Response:
     open_realms = [realm for realm in REALMS if realm.open_to(page.caller)]
     if not open_realms:
         return page.show(
             "error.html", title="Welcome", status=403, error="Your account has no right to administer this server."
         )
-    return page.go(open_realms[0].path) if len(open_realms) == 1 else page.show("start.html", title="Administration")
+    if len(open_realms) == 1:
+        return page.go(open_realms[0].path)
+    return page.show("start.html", title="Administration", first_steps=first_steps)
 
 
 async def _directory(page: Page) -> Response:
@@ -42,7 +45,9 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
         addressed = domains.domains.get(page.host)
         if addressed is not None and not addressed.is_main and page.may(Right.DOMAIN, addressed.name):
             return page.go(f"/Domains/{quote(addressed.name)}/")
-        return await _start(page)
+        main = domains.domains.main
+        alone = len(list(islice(main.accounts(), 2))) < 2 and page.may(Right.MASTER)
+        return await _start(page, first_steps=main.name if alone else "")
 
     async def domain_start(page: Page) -> Response:
         """For a domain whose name leads nowhere: the path has it."""

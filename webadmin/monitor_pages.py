@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from html import escape
 
@@ -50,7 +50,12 @@ class MonitorPages:
         return self.clock.local(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
     async def index(self, page: Page) -> Response:
-        return page.show("monitors.html", title="Monitors")
+        counts: dict[str, str] = {}
+        for name, operation in (("Queue", "ListQueuedMessages"), ("Access", "ListSessions")):
+            with suppress(OperationError):
+                found = await page.perform(operation)
+                counts[name] = str(found.get("Total")) if isinstance(found, dict) else str(len(table(found)))
+        return page.show("monitors.html", title="Monitors", counts=counts)
 
     async def access(self, page: Page) -> Response:
         """Open sessions."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import http.client
+import imaplib
+import socket
 import ssl
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.interop.pillarbox import PASSWORD, Pillarbox, Setup, Start
-from tests.interop.processes import LOOPBACK
+from tests.interop.processes import LOOPBACK, are_free, eventually
 
 POSTMASTER = ("postmaster", "postmaster-pw")
 
@@ -19,6 +21,7 @@ POSTMASTER = ("postmaster", "postmaster-pw")
 def server(start: Start) -> Pillarbox:
     """box.test; client.test with the administrator `admin`, alias `boss`; sub.test that client.test administers."""
     server = start(Setup(accounts=("ann",)))
+    assert eventually(lambda: not are_free([server.port("HTTPA")]))
     for domain in ("client.test", "sub.test"):
         act(server, "/Domains/", name=domain)
     create = {"do-create-account": "1", "password": PASSWORD}
@@ -127,17 +130,31 @@ def test_the_style_sheet_is_dated(server: Pillarbox) -> None:
     assert (status, body) == (304, b"")
 
 
-@pytest.mark.feature("SEC-112")
+@pytest.mark.feature("LOG-012")
 def test_passwords_stay_out_of_pages_and_logs(server: Pillarbox) -> None:
-    act(server, "/Settings/HTTPA", LogLevel="5")
+    for component in ("HTTPA", "PWD", "POP", "IMAP"):
+        act(server, f"/Settings/{component}", LogLevel="5")
+    for service in ("PWD", "POP"):
+        with (
+            socket.create_connection((LOOPBACK, server.port(service)), 20) as connection,
+            connection.makefile("rwb") as talk,
+        ):
+            for line in ("USER ann", "PASS pop guess", "QUIT"):
+                talk.readline()
+                talk.write(f"{line}\r\n".encode())
+                talk.flush()
+            talk.read()
+    with imaplib.IMAP4(LOOPBACK, server.port("IMAP")) as client, pytest.raises(imaplib.IMAP4.error):
+        client.login("ann", "imap guess")
     ask(server, "GET", "/", ("postmaster", "a wrong guess"))
     act(server, "/Domains/box.test/Accounts/ann", Password="fresh secret")
     page = ask(server, "GET", "/Domains/box.test/Accounts/ann")[2]
     settings = (server.base / "Accounts" / "ann.macnt" / "account.settings").read_text()
     stored = [line for line in settings.splitlines() if "Password" in line]
     logs = "".join(path.read_text(errors="replace") for path in (server.base / "SystemLogs").iterdir())
-    assert "HTTPA" in logs
-    for secret in ("fresh secret", "a wrong guess", POSTMASTER[1]):
+    for tag in ("HTTPA-", "PWD-", "POP-", "IMAP-"):
+        assert tag in logs
+    for secret in ("pop guess", "imap guess", "fresh secret", "a wrong guess", POSTMASTER[1]):
         assert secret.encode() not in page
         assert secret not in logs
         assert not any(secret in line for line in stored)

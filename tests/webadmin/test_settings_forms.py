@@ -242,7 +242,7 @@ async def test_logs_are_listed_filtered_and_deleted(office: Office) -> None:
     folder = _logs(office)
     page = await office.browser.get("/Monitors/Logs")
     assert page.body.index(">2026-02-01<") < page.body.index(">2026-01-02<") < page.body.index(">2026-01-01<")
-    assert "25 bytes" in page.body
+    assert "25<span> bytes" in page.body
     assert "3 of 3 selected" in page.body
     page = await office.browser.get("/Monitors/Logs?filter=2026-01")
     assert "2 of 2 selected" in page.body

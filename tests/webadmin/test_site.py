@@ -165,3 +165,13 @@ async def test_a_domain_administrator_sees_no_other_realm(office: Office) -> Non
     for realm in ("/Settings/", "/Directory/", "/Monitors/"):
         assert f'href="{realm}"' not in page.body
     assert 'href="/Domains/"' in page.body
+
+
+async def test_a_new_server_shows_the_first_steps(office: Office) -> None:
+    start = await office.browser.get("/")
+    assert "First steps" in start.body
+    for path in ("/Settings/General", "/Domains/office.test/", "/Domains/office.test/Accounts/postmaster"):
+        assert f'href="{path}"' in start.body
+        assert (await office.browser.get(path)).status == 200
+    await office.domains.create_account(office.domains.main, "ann")
+    assert "First steps" not in (await office.browser.get("/")).body
