@@ -158,3 +158,41 @@ def test_passwords_stay_out_of_pages_and_logs(server: Pillarbox) -> None:
         assert secret.encode() not in page
         assert secret not in logs
         assert not any(secret in line for line in stored)
+
+
+@pytest.mark.feature("LOG-055", "LOG-056", "LOG-060")
+def test_a_log_is_followed_while_it_is_written(server: Pillarbox) -> None:
+    name = max(path.name for path in (server.base / "SystemLogs").iterdir())
+    path = f"/Monitors/Logs/{name}?level=2&filter=changed"
+    assert ask(server, "GET", path)[0] == 200  # it ends
+    connection = http.client.HTTPConnection(LOOPBACK, server.port("HTTPA"), timeout=20)
+    credentials = base64.b64encode(":".join(POSTMASTER).encode()).decode()
+    connection.request("GET", f"{path}&to=24:00", headers={"Authorization": f"Basic {credentials}"})
+    answer = connection.getresponse()
+    act(server, "/Settings/DNR", CacheSize="777")
+    seen = b""
+    while b"changed DNR: CacheSize" not in seen:
+        piece = answer.read1(65536)
+        assert piece, seen
+        seen += piece
+    assert b"End of the view." not in seen
+    connection.close()
+    assert ask(server, "GET", path)[0] == 200
+
+
+@pytest.mark.feature("ADM-013")
+def test_the_machine_itself_is_never_locked_out(server: Pillarbox) -> None:
+    act(server, "/Settings/IPAddresses", ClientAddresses="10.99.0.1", ClientOnly="YES", **{"do-anyway": "1"})
+    assert "ClientOnly = YES" in (server.base / "Settings" / "IPAddresses.settings").read_text()
+    assert ask(server, "GET", "/Settings/")[0] == 200
+    act(server, "/Settings/IPAddresses", ClientOnly="NO")
+
+
+@pytest.mark.feature("ADM-012")
+def test_the_postmaster_stays_reachable(server: Pillarbox) -> None:
+    act(server, "/Settings/Router", Table="<postmaster> = ann\n", **{"do-update": "1"})
+    user = ("anything@postmaster.local", POSTMASTER[1])
+    status, _, body = ask(server, "GET", "/Settings/Router", user)
+    assert status == 200
+    assert b"&lt;postmaster&gt; = ann" in body
+    assert b"postmaster@box.test</span>" in body

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.objects.domain import Group
 from tests.webadmin.test_pages import Answer, Browser, Office
 
 REALMS = ("/Settings/", "/Domains/", "/Directory/", "/Monitors/")
@@ -98,3 +99,22 @@ async def test_an_option_of_a_domain_administrator(
     assert (await admin.send("POST", path, form)).status in (200, 303)
     elsewhere = path.replace("client.test", "office.test").replace("ann", "helper")
     assert await refused(await admin.send("POST", elsewhere, form))
+
+
+@pytest.mark.feature("ADM-074")
+async def test_a_group_is_changed_with_its_right_only(office: Office) -> None:
+    path = "/Domains/client.test/Groups/team"
+    await office.browser.post("/Domains/client.test/", name="team", **{"do-create-group": "1"})
+    admin = await grant(office, "admin@client.test", "Domain")
+    for form in (
+        {"Members": "ann", "do-update": "1"},
+        {"new_name": "crew", "do-rename": "1"},
+        {"do-remove": "1"},
+    ):
+        assert await refused(await admin.send("POST", path, form)), form
+    group = office.domains.require("client.test").find("team")
+    assert isinstance(group, Group)
+    assert group.settings["Members"] == ()
+    admin = await grant(office, "admin@client.test", "Domain", "CanCreateGroups")
+    assert "Updated." in (await admin.send("POST", path, {"Members": "ann", "do-update": "1"})).body
+    assert group.settings["Members"] == ("ann",)
