@@ -170,7 +170,9 @@ class _Connection:
                 await self._channel.send_eof()
             except ChannelClosed:
                 pass
-            self._channel.close()
+            finally:
+                # Also when the page's task is cancelled just here: the end of a streamed answer cancels its sender.
+                self._channel.close()
             await self._protocol.handle(Closed())
         elif isinstance(event, Updated):
             self._idle = event.idle
