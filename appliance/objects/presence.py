@@ -18,6 +18,9 @@ Lookup = Callable[[str, bool], Awaitable[list[str]]]
 """(domain name, by its MX records) -> addresses."""
 
 
+_ALL = "All Available"
+
+
 class Presence:
     """`storage(path, mode)` makes the storage of a dictionary file; `lookup` asks the DNS for domains that want it."""
 
@@ -31,8 +34,11 @@ class Presence:
         self._credentials: dict[str, Credentials] = {}
 
     def domain_of_address(self, local: str) -> str | None:
-        """The domain that a local address is assigned to; the main domain has all that no other claims."""
-        return self._by_address.get(local) or self.domains.main.name
+        """The domain that a local address is assigned to; the main domain has all that no other claims, unless its own are
+        listed. None: nobody's."""
+        found = self._by_address.get(local)
+        main = self.domains.main
+        return main.name if found is None and main.settings.explicit(d.IP_MODE) in (None, _ALL) else found
 
     def assigned(self, address: str) -> str | None:
         """The domain that an address literal in an E-mail address means, or None if it is no address of ours."""
