@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from tests.interop.pillarbox import PASSWORD
 from tests.server.conftest import CommandLine, House, Refusal, until
@@ -226,3 +227,60 @@ async def test_defaults_of_all_domains(house: House, cli: CommandLine) -> None:
     assert (await house.mail("nobody@client.test"))[:1] == "5"
     await cli("UpdateDomainSettings client.test {MailToUnknown=default;}")
     assert (await house.mail("nobody@client.test")).startswith("250")
+
+
+@pytest.mark.feature("DOM-023")
+async def test_mail_waits_while_the_service_is_off(house: House, cli: CommandLine) -> None:
+    await cli("UpdateDomainSettings client.test {DomainAccessModes=(POP,IMAP,PWD,Mobile,TLS,Relay);}")
+    assert (await house.mail("info@client.test", "Subject: x\r\n\r\npatience")).startswith("250")
+    await trio.sleep(0.5)
+    assert await house.inbox("info@client.test") == []
+    assert "info@client.test" in str(await cli("ListQueues"))
+    await cli("UpdateDomainSettings client.test {DomainAccessModes=default;}")
+    await cli("ReleaseQueue LOCAL info@client.test")
+    await arrives(house, "info@client.test", "patience")
+
+
+@pytest.mark.feature("DOM-032")
+async def test_users_of_a_domain_without_mobile_service_come_from_clients(
+    house: House, cli: CommandLine, stranger: str
+) -> None:
+    await house.update("POP", ClearTextLogin="YES")
+
+    async def log_in(name: str) -> str:
+        line = await house.connect("POP", stranger)
+        await line.ask(f"USER {name}")
+        return await line.ask(f"PASS {PASSWORD}")
+
+    assert (await log_in("info@client.test")).startswith("+OK")
+    await cli("UpdateDomainSettings client.test {DomainAccessModes=(Mail,POP,IMAP);}")
+    assert (await log_in("info@client.test")).startswith("-ERR")
+    assert (await log_in("ann@box.test")).startswith("+OK")
+    await house.update("IPAddresses", ClientAddresses=stranger)
+    assert (await log_in("info@client.test")).startswith("+OK")
+
+
+@pytest.mark.feature("DOM-038", "DOM-043", "DOM-044", "DOM-045")
+async def test_simple_names_follow_the_address(house: House, cli: CommandLine, stranger: str) -> None:
+    """A name without a domain is one of the domain that the server's own address belongs to."""
+    await house.update("POP", ClearTextLogin="YES")
+    await cli(f"CreateAccount info@box.test {{Password={PASSWORD};}}")
+    await house.mail("info@client.test", "Subject: x\r\n\r\nfor the client")
+    await arrives(house, "info@client.test", "for the client")
+
+    async def messages(name: str) -> str:
+        line = await house.connect("POP", stranger)
+        await line.ask(f"USER {name}")
+        answer = await line.ask(f"PASS {PASSWORD}")
+        return (await line.ask("STAT")).split()[1] if answer.startswith("+OK") else "refused"
+
+    await cli(f'UpdateDomainSettings client.test {{IPMode="Manually Defined";IPAddresses=("{stranger}");}}')
+    await cli("RefreshOSData")
+    assert await messages("info") == "1"
+    assert await messages("info%box.test") == await messages("info@box.test") == "0"
+    assert await messages("ann") == "refused"
+    await cli("UpdateDomainSettings client.test {IPAddresses=();}")
+    await cli('UpdateDomainSettings box.test {IPMode="Manually Defined";IPAddresses=("127.0.0.1");}')
+    await cli("RefreshOSData")
+    assert await messages("info") == "refused", "nobody's address"
+    assert await messages("info@client.test") == "1"
