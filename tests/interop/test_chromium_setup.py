@@ -211,7 +211,7 @@ def test_8_mail_arrives(server: Pillarbox) -> None:
     assert subjects(server, "bob@client.test") == ["to team@client.test"]
 
 
-@pytest.mark.feature("ADM-160", "ADM-132", "ADM-133", "QUEUE-120", "QUEUE-122", "QUEUE-123")
+@pytest.mark.feature("ADM-160", "ADM-132", "QUEUE-120", "QUEUE-122", "QUEUE-123")
 def test_9_a_held_message_is_rejected(browser: Chromium, server: Pillarbox) -> None:
     send(server, "ann@client.test", "zoe@held.test", "waits")
     browser.open("/Monitors/")
@@ -232,7 +232,7 @@ def test_9_a_held_message_is_rejected(browser: Chromium, server: Pillarbox) -> N
     assert "The queue is empty." in browser.text
 
 
-@pytest.mark.feature("QUEUE-124", "ADM-161")
+@pytest.mark.feature("QUEUE-124")
 def test_a_queue_is_released_and_another_rejected(browser: Chromium, server: Pillarbox) -> None:
     send(server, "ann@client.test", "zoe@held.test", "goes on")
     browser.open("/Monitors/Queue")
