@@ -310,9 +310,9 @@ def _unchunked(data: bytes) -> bytes:
 
 
 def free_offset() -> int:
-    """An offset with which all ports of a server are free."""
+    """An offset with which all ports of a server are free, below the ports that the system gives to clients."""
     while True:
-        offset = randrange(21000, 31000, 10)
+        offset = randrange(3005, 23000, 10)
         for port in PORTS.values():
             with closing(socket.socket(socket.AF_INET6)) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
