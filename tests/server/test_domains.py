@@ -284,3 +284,17 @@ async def test_simple_names_follow_the_address(house: House, cli: CommandLine, s
     await cli("RefreshOSData")
     assert await messages("info") == "refused", "nobody's address"
     assert await messages("info@client.test") == "1"
+
+
+@pytest.mark.feature("DATA-031")
+async def test_the_table_is_lines_with_comments(house: House, cli: CommandLine) -> None:
+    table = (
+        "; all of the client's\\e\\ea.test = client.test ; the old name\\e; c.test = client.test\\eb.test = client.test"
+    )
+    await cli(f'UpdateModule Router {{Table="{table}";}}')
+    for name in ("a.test", "b.test"):
+        assert (await house.mail(f"info@{name}", f"Subject: x\r\n\r\nfor {name}")).startswith("250")
+        await arrives(house, "info@client.test", f"for {name}")
+    assert await cli("Route info@c.test") != await cli("Route info@a.test")
+    stored = await cli("GetModule Router")
+    assert isinstance(stored, dict) and str(stored["Table"]).splitlines() == table.split("\\e"), "comments are kept"
