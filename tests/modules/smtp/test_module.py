@@ -225,7 +225,7 @@ async def test_against_the_standard_library(server: Server) -> None:
     assert (ehlo, pipelining, login, verify) == (250, True, 235, 252)
     assert isinstance(refused, dict)
     assert refused["no@box.test"][0] == 550
-    (message,) = server.transfer.spool.live.values()
+    message = next(iter(server.transfer.spool.live.values()))
     assert (await message.content()).endswith(b"\n\n.dot\n")
 
 
