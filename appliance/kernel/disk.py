@@ -17,11 +17,15 @@ knows what has been done, and a cancelled session never leaves half a job.
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import trio
 
@@ -229,14 +233,30 @@ class _Job:
 
 
 class _Lane:
-    __slots__ = ("busy", "limiter", "pause", "waiting", "workers")
+    """Jobs that wait, and the threads that serve them; threads are started when they are first needed."""
+
+    __slots__ = ("busy", "pause", "threads", "waiting", "work", "workers")
 
     def __init__(self, workers: int, pause: float = 0.0) -> None:
         self.workers = workers
         self.pause = pause
         self.busy = 0
+        self.threads = 0
         self.waiting: deque[_Job] = deque()
-        self.limiter = trio.CapacityLimiter(workers)
+        self.work: SimpleQueue[_Batch | None] = SimpleQueue()
+
+    def end(self) -> None:
+        for _ in range(self.threads):
+            self.work.put(None)
+
+
+class _Batch(NamedTuple):
+    """What a thread is given: jobs to do, and the task to wake when all are done."""
+
+    jobs: tuple[_Job, ...]
+    files: Files
+    token: trio.lowlevel.TrioToken
+    leader: trio.lowlevel.Task
 
 
 def _never(_: object) -> trio.lowlevel.Abort:
@@ -244,11 +264,22 @@ def _never(_: object) -> trio.lowlevel.Abort:
 
 
 class WorkerDisk(Disk):
-    """Worker threads: `workers` for ordinary jobs, `sync_workers` for flushes, one for the journal."""
+    """Worker threads: `workers` for ordinary jobs, `sync_workers` for flushes, one for the journal, one for deliveries.
+
+    The threads are its own, because trio's way into a thread (a limiter, a context, a name for each call) costs as much as
+    the job; they end when the disk is forgotten.
+    """
 
     def __init__(self, files: Files | None = None, *, workers: int = 3, sync_workers: int = 2) -> None:
         super().__init__(files or OsFiles())
-        self._lanes = {FILES: _Lane(workers), SYNC: _Lane(sync_workers), JOURNAL: _Lane(1), DELIVERY: _Lane(1, LINGER)}
+        self._lanes = {
+            FILES: _Lane(workers),
+            SYNC: _Lane(sync_workers),
+            JOURNAL: _Lane(1),
+            DELIVERY: _Lane(1, LINGER),
+        }
+        for lane in self._lanes.values():
+            weakref.finalize(self, lane.end)
 
     async def run_in(
         self, lane: str, job: Callable[Concatenate[Files, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -286,13 +317,16 @@ class WorkerDisk(Disk):
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _lead(self, queue: _Lane) -> None:
-        """Take everything that waits into the thread, the leader's own job first, then pass the lead on."""
+        """Take everything that waits into a thread, the leader's own job first, then pass the lead on."""
         batch = tuple(queue.waiting)
         queue.waiting.clear()
-        token = trio.lowlevel.current_trio_token()
         try:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._work, batch, token, limiter=queue.limiter)
+            if queue.threads < queue.busy:
+                threading.Thread(target=_serve, args=(queue.work,), name="disk", daemon=True).start()
+                queue.threads += 1
+            token, task = trio.lowlevel.current_trio_token(), trio.lowlevel.current_task()
+            queue.work.put(_Batch(batch, self.files, token, task))
+            await trio.lowlevel.wait_task_rescheduled(_never)
         except BaseException as error:  # no thread to be had: nobody may wait for ever
             for job in batch:
                 if not job.done:
@@ -306,16 +340,21 @@ class WorkerDisk(Disk):
             else:
                 queue.busy -= 1
 
-    def _work(self, batch: tuple[_Job, ...], token: trio.lowlevel.TrioToken) -> None:
-        files = self.files
+
+def _serve(work: SimpleQueue[_Batch | None]) -> None:
+    """A thread's life: batches until there is no disk any more. Holds no reference to the disk."""
+    while (batch := work.get()) is not None:
         answered = 0
         due = time.monotonic() + _EARLY
-        for index, job in enumerate(batch, 1):
-            job.work(files)
-            if index < len(batch) and time.monotonic() > due:
-                token.run_sync_soon(_wake, batch[answered:index])
-                answered = index
-                due = time.monotonic() + _EARLY
+        with suppress(trio.RunFinishedError):
+            for index, job in enumerate(batch.jobs, 1):
+                job.work(batch.files)
+                if index < len(batch.jobs) and time.monotonic() > due:
+                    batch.token.run_sync_soon(_wake, batch.jobs[answered:index])
+                    answered = index
+                    due = time.monotonic() + _EARLY
+            batch.token.run_sync_soon(trio.lowlevel.reschedule, batch.leader)
+        del batch
 
 
 def _wake(jobs: Sequence[_Job]) -> None:

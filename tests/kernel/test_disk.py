@@ -9,7 +9,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.kernel.disk import FILES, SYNC, Disk, InLoopDisk, WorkerDisk
+from appliance.kernel.disk import DELIVERY, FILES, LINGER, SYNC, Disk, InLoopDisk, WorkerDisk
 from appliance.kernel.disk_testing import FailingFiles, RecordingFiles, SlowFiles, WrappedFiles, crashes, replay
 from appliance.kernel.files import Files, OsFiles, escape_name, unescape_name
 
@@ -75,29 +75,37 @@ async def test_new_files_belong_to_the_run_as_user(tmp_path: Path) -> None:
 
 async def test_jobs_that_wait_share_a_hop(tmp_path: Path) -> None:
     disk = WorkerDisk(workers=1)
-    threads: list[int] = []
-    batches: list[int] = []
-    original = disk._work
-
-    def work(batch: tuple[object, ...], token: trio.lowlevel.TrioToken) -> None:
-        batches.append(len(batch))
-        original(batch, token)  # type: ignore[arg-type]
-
-    disk._work = work  # type: ignore[method-assign]
+    order: list[tuple[int, float]] = []
+    woken: list[float] = []
 
     async def one(number: int) -> None:
-        def job(files: Files) -> int:
-            threads.append(threading.get_ident())
-            return number
-
-        assert await disk.run(job) == number
+        await disk.run(lambda files: order.append((threading.get_ident(), time.monotonic())))
+        woken.append(time.monotonic())
 
     async with trio.open_nursery() as nursery:
-        for number in range(100):
+        for number in range(50):
             nursery.start_soon(one, number)
-    assert len(threads) == 100
+    threads = {thread for thread, _ in order}
+    assert len(order) == 50
+    assert len(threads) == 1
     assert threading.get_ident() not in threads
-    assert len(batches) <= 3
+    # They were done together, and only then was anybody woken: but for the first, which led alone.
+    assert sum(1 for _, done in order if done < min(woken)) >= 1
+    assert sum(1 for moment in woken if moment > order[-1][1]) >= 49
+
+
+async def test_deliveries_linger_for_company(tmp_path: Path) -> None:
+    disk = WorkerDisk()
+    moments: list[float] = []
+
+    async def one(pause: float) -> None:
+        await trio.sleep(pause)
+        await disk.run_in(DELIVERY, lambda files: moments.append(time.monotonic()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one, 0.0)
+        nursery.start_soon(one, LINGER / 4)
+    assert abs(moments[1] - moments[0]) < LINGER / 4
 
 
 async def test_a_slow_job_does_not_hold_the_quick_ones(tmp_path: Path) -> None:
