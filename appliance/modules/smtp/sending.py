@@ -123,7 +123,9 @@ class SmtpSender:
 
     def holds(self, host: str) -> bool:
         """Hold Mail for Domains; what wakes a queue is no mail for it."""
-        return not host.startswith(WAKEUP_QUEUE) and any(matches(picture, host) for picture in self.settings[HOLD_DOMAINS])
+        return not host.startswith(WAKEUP_QUEUE) and any(
+            matches(picture, host) for picture in self.settings[HOLD_DOMAINS]
+        )
 
     def warn_after(self, host: str) -> Sequence[int]:
         """Send Warnings After."""
