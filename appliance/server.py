@@ -67,6 +67,7 @@ from appliance.kernel.tls import TLS, TLS_LOG, Tls
 from appliance.modules.list.groups import GroupModule
 from appliance.modules.list.settings import LIST
 from appliance.modules.list.settings import LOG_LEVEL as LIST_LOG
+from appliance.modules.local.content import stored_content
 from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import ENVELOPE_FIELD, LOCAL
@@ -82,6 +83,7 @@ from appliance.objects.domains import Domains
 from appliance.objects.presence import Presence
 from appliance.router.router import LOG_LEVEL as ROUTER_LOG
 from appliance.router.router import ROUTER, Router
+from appliance.transfer.banned import BANNED
 from appliance.transfer.recovery import StoredBefore
 from appliance.transfer.reports import TEXTS as REPORT_TEXTS
 from appliance.transfer.settings import QUEUE, TEMPFILES
@@ -213,6 +215,7 @@ class Server:
         self.schedule_settings = self._component(SCHEDULE)
         self.queue_settings = self._component(QUEUE)
         self.temp_settings = self._component(TEMPFILES)
+        self.banned_settings = self._component(BANNED)
         self.login_settings = self._component(d.LOGIN_SECURITY)
         self.resolver_settings = self._component(DNR)
         self.tls_settings = self._component(TLS)
@@ -337,6 +340,7 @@ class Server:
             self.router,
             self.strings,
             self._host,
+            self.banned_settings,
         )
         self.transfer.count(self.statistics)
         self.alerts = Alerts(self._storage(self._path("Settings", "Alerts.data"), 0o640), self.clock)
@@ -382,7 +386,8 @@ class Server:
         for before in self.transfer.recovery.stored():
 
             async def content(before: StoredBefore = before) -> bytes:
-                return before.content if before.content is not None else await spool.content(before.message)
+                data = before.content if before.content is not None else await spool.content(before.message)
+                return stored_content(data)
 
             yield Redo(before.position, before.stored.account, before.stored.record, content)
 
@@ -450,7 +455,9 @@ class Server:
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
         account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)
-        components.declare(operations, self.components, self.system)
+        components.declare(
+            operations, self.components, self.system, {f"{GENERAL.name}.{d.MAIN_DOMAIN.key}": self.domains.rename_main}
+        )
         session_operations.declare(operations, self.sessions)
         self.log_reader = LogReader(self.log)
         log_reading.declare(operations, self.log_reader, self.log, self.system)

@@ -44,6 +44,7 @@ def prepare(base: str) -> None:
             if not files.exists(path):
                 files.mkdir(path, mode=0o750)
                 _give_to_group(path)
+        files.sync_directory(base)
         path = os.path.join(base, _FORMAT_FILE)
         if not files.exists(path):
             files.write_file(path, render_file({"Format": str(FORMAT)}).encode())

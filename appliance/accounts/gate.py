@@ -320,7 +320,13 @@ class Accounts:
     # -- names and files change: the room's part in it ------------------------------------------------------------
 
     async def check(self, change: Change) -> None:
-        """An account is closed before its files move; while that lasts nobody opens it."""
+        """Refused while an account is in use whose files are to move (manual, chapters 18 and 20)."""
+        if change.kind == "create" or (change.account is None and change.domain.is_main):
+            return
+        for account in [change.account] if change.account is not None else change.domain.accounts():
+            task = self._tasks.get(account)
+            if task is not None and task.sessions:
+                raise OperationError(f"{account.full_name} is in use")
 
     async def do(self, change: Change) -> None:
         if change.kind == "create":

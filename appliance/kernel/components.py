@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from appliance.formats.data import Value
 from appliance.kernel.log import Logger
 from appliance.kernel.operations import Caller, OperationError, Operations, Right
@@ -11,8 +13,16 @@ SECTION = "Server settings"
 NO_MODULE = 516
 
 
-def declare(operations: Operations, registry: SettingsRegistry, logger: Logger) -> None:
-    """ListModules, GetModule, UpdateModule, SetModule over the registered components."""
+def declare(
+    operations: Operations,
+    registry: SettingsRegistry,
+    logger: Logger,
+    acts: Mapping[str, Callable[[str], Awaitable[None]]] | None = None,
+) -> None:
+    """ListModules, GetModule, UpdateModule, SetModule over the registered components.
+
+    `acts`: settings, as `Component.Key`, whose change is an act of another room (the main domain's name).
+    """
 
     def find(name: str) -> Settings:
         found = registry.find(name)
@@ -22,6 +32,16 @@ def declare(operations: Operations, registry: SettingsRegistry, logger: Logger) 
 
     async def change(caller: Caller, name: str, values: dict[str, Value], *, replace: bool) -> None:
         settings = find(name)
+        values = dict(values)
+        for key in list(values):
+            setting = settings.group.find(key)
+            act = (acts or {}).get(f"{settings.group.name}.{setting.key}") if setting is not None else None
+            if act is not None:
+                value = str(values.pop(key))
+                if setting is not None and value != settings[setting]:
+                    await act(value)
+                if replace and setting is not None:
+                    values[setting.key] = settings[setting]
         try:
             changed = await (settings.replace(values) if replace else settings.update(values))
         except SettingError as error:

@@ -422,7 +422,9 @@ async def test_groups_and_forwarders_by_command(domains: Domains, operations: Op
 
 
 @pytest.mark.feature("BASE-033")
-async def test_remote_pop_records_are_kept_with_the_domain(domains: Domains, operations: Operations, tmp_path: Path) -> None:
+async def test_remote_pop_records_are_kept_with_the_domain(
+    domains: Domains, operations: Operations, tmp_path: Path
+) -> None:
     root = caller(domains, "postmaster@office.test")
     await operations.perform(root, "CreateAccount", {"accountName": "r"})
     record: dict[str, Value] = {"domain": "pop.example", "name": "office", "password": "pw", "period": "10m"}

@@ -14,6 +14,9 @@ from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag,
 _ROWS = 500
 _CHUNK = 128 * 1024
 _FIRST_CHUNK = 16 * 1024
+#: Messages that are read together when a client takes one after the other, and the bytes of them that may wait for it.
+_AHEAD = 32
+_AHEAD_BYTES = 256 * 1024
 
 
 class NoSuchMessage(Exception):
@@ -23,7 +26,21 @@ class NoSuchMessage(Exception):
 class Maildrop:
     """Numbers are from 1; sizes are in octets of the wire form."""
 
-    __slots__ = ("_account", "_changed", "_modseq", "_opened", "_seen", "_sizes", "_uids", "last", "marked")
+    __slots__ = (
+        "_account",
+        "_ahead",
+        "_changed",
+        "_modseq",
+        "_next",
+        "_opened",
+        "_seen",
+        "_shown",
+        "_sizes",
+        "_uids",
+        "_window",
+        "last",
+        "marked",
+    )
 
     def __init__(self, account: AccountSession, opened: Opened, changed: Callable[[], bool]) -> None:
         self._account = account
@@ -33,6 +50,12 @@ class Maildrop:
         self._uids = array("Q")
         self._sizes = array("Q")
         self._seen: set[int] = set()
+        #: UIDs of messages that `settle` will mark as read.
+        self._shown: list[int] = []
+        #: Texts that were read before they were asked for, by UID; at most `_window` at a time, fetched from `_next` on.
+        self._ahead: dict[int, bytes] = {}
+        self._window = 1
+        self._next = 0
         #: Numbers marked by DELE.
         self.marked: set[int] = set()
         #: The highest number touched since log-in or RSET (RFC 1460, LAST).
@@ -109,6 +132,7 @@ class Maildrop:
             for index, uid in enumerate(self._uids):
                 if uid in gone:
                     self._sizes[index] = 0
+                    self._ahead.pop(uid, None)
 
     def total(self) -> tuple[int, int]:
         """How many messages are neither marked nor zombies, and the sum of their sizes."""
@@ -133,6 +157,48 @@ class Maildrop:
     def numbers(self) -> Iterator[int]:
         """Those that are not marked."""
         return (number for number in range(1, len(self._uids) + 1) if number not in self.marked)
+
+    async def text(self, number: int) -> bytes | None:
+        """The whole message in wire form, or None if it is too large for one piece: `content` streams it.
+
+        Messages that are taken in their order are read ahead, so that several cost one request; a message that was removed
+        meanwhile is not given out. Raises NoSuchMessage, AccountError.
+        """
+        uid = self.uid(number)
+        if self._ahead:
+            await self.refresh()
+        data = self._ahead.pop(uid, None)
+        if data is not None:
+            self._next = number + 1
+            return data
+        if self.size(number) > _CHUNK:
+            return None
+        self._window = min(_AHEAD, self._window * 2) if number == self._next else 1
+        self._next = number + 1
+        self._ahead.clear()
+        for row in await self._account.fetch(self._opened.view, self._following(number), Fetch.NOTHING, ""):
+            if row.content is not None:
+                self._ahead[row.uid] = row.content
+            elif row.uid == uid:
+                return None
+        data = self._ahead.pop(uid, None)
+        if data is None:
+            self._sizes[number - 1] = 0
+            raise NoSuchMessage("the message was deleted")
+        return data
+
+    def _following(self, number: int) -> list[int]:
+        """UIDs of the message and of those behind it that are worth reading with it."""
+        uids = [self.uid(number)]
+        total = self.size(number)
+        for later in range(number + 1, min(number + self._window, len(self._uids) + 1)):
+            size = self.size(later)
+            total += size
+            if total > _AHEAD_BYTES:
+                break
+            if size and later not in self.marked:
+                uids.append(self.uid(later))
+        return uids
 
     async def content(self, number: int, *, whole: bool = True) -> AsyncGenerator[bytes, None]:
         """The message in wire form, in pieces; small ones at first if not the `whole` is likely to be wanted.
@@ -159,16 +225,22 @@ class Maildrop:
             if offset >= size or not data:
                 return
 
-    async def set_seen(self, number: int) -> None:
-        """Mark as read, if that is allowed here; a message of a mailbox without that right is read all the same."""
+    def shown(self, number: int) -> None:
+        """The message was read by the user; `settle` marks it so."""
         uid = self.uid(number)
-        if uid in self._seen or "s" not in self._opened.rights:
+        if uid not in self._seen and "s" in self._opened.rights:
+            self._seen.add(uid)
+            self._shown.append(uid)
+
+    async def settle(self) -> None:
+        """Mark what was `shown` as read, all in one; where that fails the messages were read all the same."""
+        if not self._shown:
             return
+        uids, self._shown = self._shown, []
         try:
-            await self._account.store(self._opened.view, [uid], "+", int(Flag.SEEN), ())
+            await self._account.store(self._opened.view, uids, "+", int(Flag.SEEN), ())
         except AccountError:
-            return
-        self._seen.add(uid)
+            self._seen.difference_update(uids)
 
     @property
     def may_delete(self) -> bool:
@@ -180,6 +252,7 @@ class Maildrop:
         """Remove the marked messages; durable when it returns. Raises AccountError, and nothing is removed."""
         uids = [self.uid(number) for number in sorted(self.marked) if self.size(number)]
         if uids:
+            self._shown = [uid for uid in self._shown if uid not in uids]
             await self._account.remove(self._opened.view, uids)
         self.marked.clear()
 

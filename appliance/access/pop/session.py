@@ -22,7 +22,7 @@ from appliance.transfer.message import Source
 SERVICE = "POP"
 #: A guesser starts a new connection after so many, and meets the listener's limits there.
 MAX_FAILURES = 5
-_FLUSH = 32 * 1024
+_FLUSH = 64 * 1024
 #: Seconds to give the views back inside the process at the end; no wait for the network is among it.
 _GIVE_BACK = 5
 
@@ -103,9 +103,10 @@ class PopSession:
         self._out += data
 
     async def _flush(self) -> None:
+        if self._drop is not None:
+            await self._drop.settle()
         if self._out:
-            data = bytes(self._out)
-            self._out.clear()
+            data, self._out = self._out, bytearray()
             await self._channel.send(data)
 
     def _count(self, name: str, amount: int = 1) -> None:
@@ -339,6 +340,16 @@ class PopSession:
         drop.check(number)
         drop.last = max(drop.last, number)
         stuffer = DotStuffer()
+        text = await drop.text(number) if lines is None else None
+        if text is not None:
+            drop.shown(number)
+            self._count("messages")
+            self._put(pop.ok(f"{drop.size(number)} octets"))
+            self._out += stuffer.feed(text)
+            self._out += stuffer.finish()
+            if len(self._out) >= _FLUSH:
+                await self._flush()
+            return
         cutter = None if lines is None else TopCutter(lines)
         begun = False
         async with aclosing(drop.content(number, whole=cutter is None)) as pieces:
@@ -361,7 +372,7 @@ class PopSession:
                 self._over = True
                 return
         if cutter is None:
-            await drop.set_seen(number)
+            drop.shown(number)
             self._count("messages")
         self._out += stuffer.finish()
 

@@ -115,8 +115,9 @@ class Requests:
             message = self.views[view].messages.get(uid)
             if message is not None:
                 content = None
-                if section == "HEADER" and len(message.data) <= 256 * 1024:
-                    content = message.data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                if section is not None and len(message.data) <= 256 * 1024:
+                    head = message.data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+                    content = head if section == "HEADER" else message.data
                 rows.append((uid, message.flags, (), 1, len(message.data), 0, 0, None, None, None, content))
         return rows
 
