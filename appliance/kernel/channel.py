@@ -253,7 +253,8 @@ class Channel:
 
     async def _wait_and_receive(self, limit: int) -> bytes:
         wire = self._wire
-        with trio.move_on_after(self.timeout):
+        # Without the context manager of move_on_after: this runs for every command of every session.
+        with trio.CancelScope(deadline=trio.current_time() + self.timeout):
             while True:
                 await wire.readable()
                 try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import trio
 
 from appliance.formats.addresses import join_address
-from appliance.kernel.channel import Channel
+from appliance.kernel.channel import Channel, ChannelTimeout
 from appliance.kernel.journal import JournalError
 from appliance.kernel.log import ALL, Logger
 from appliance.kernel.operations import Caller
@@ -122,14 +122,16 @@ class ReceivingSession:
             self._busy(self._server.in_message)
             settings = self._around.settings
             limit = settings[DATA_TIMEOUT if self._server.in_message else COMMAND_TIMEOUT]
-            self._channel.timeout = limit + 5.0  # the scope ends first, and says 421
-            with trio.move_on_after(limit) as scope:
-                while (event := self._server.next_event()) is None:
-                    data = await self._channel.receive()
+            self._channel.timeout = limit
+            deadline = trio.current_time() + limit
+            try:
+                while event is None:
+                    data = await self._channel.receive_before(deadline)
                     if not data:
                         return None
                     self._server.receive(data)
-            if scope.cancelled_caught:
+                    event = self._server.next_event()
+            except ChannelTimeout:
                 self._log.low("the client took more than %g seconds", limit)
                 self._channel.send_now(Reply(421, self._text("SMTPTimeout"), "4.4.2").render())
                 return None
