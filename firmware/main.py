@@ -122,6 +122,7 @@ async def _run(server: Server, options: Options) -> None:
 
 async def _announce(server: Server, options: Options) -> None:
     await server.ready.wait()
+    settle_memory()
     os_log("started")
     _summary(server)
     if options.drop_root:
