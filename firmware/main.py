@@ -12,7 +12,7 @@ import trio
 
 from firmware.base import BaseError, Lock, prepare
 from firmware.options import USAGE, OptionError, Options, with_parameter_file
-from firmware.platform import drop_root, give_tree, os_log, raise_descriptor_limit, settle_memory, run_as, to_background
+from firmware.platform import drop_root, give_tree, os_log, raise_descriptor_limit, run_as, settle_memory, to_background
 from firmware.provision import Provision, ProvisionError
 
 if TYPE_CHECKING:
