@@ -13,9 +13,9 @@ import pytest
 from appliance.accounts.client import AccountSession, Fetch, Flag, unpack
 from appliance.formats.wire import to_store, to_wire
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import Operation, RecordingFiles, replay, survivors
 from appliance.objects.domain import Account
 from tests.accounts.serving import Server, server
+from tests.kernel.disk_testing import Operation, RecordingFiles, replay, survivors
 
 
 def message(number: int) -> bytes:

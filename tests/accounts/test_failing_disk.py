@@ -12,9 +12,9 @@ from trio.testing import MockClock
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag, unpack
 from appliance.formats.wire import to_wire
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import FailingFiles
 from appliance.kernel.operations import OperationError
 from tests.accounts.serving import MESSAGE, Server, server
+from tests.kernel.disk_testing import FailingFiles
 
 BIG = MESSAGE + b"x" * 3000 + b"\n"
 

@@ -12,11 +12,11 @@ import pytest
 from trio.testing import MockClock
 
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import FailingFiles
 from appliance.kernel.journal import JournalError
 from appliance.transfer.receiver import NoSpace
 from tests.crash.test_power import number_of, quiet, text
 from tests.crash.world import PEOPLE, World, living, prepare
+from tests.kernel.disk_testing import FailingFiles
 
 
 async def some_mail(world: World, accepted: dict[int, str]) -> None:

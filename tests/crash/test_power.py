@@ -13,8 +13,8 @@ import trio.testing
 from trio.testing import MockClock
 
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import RecordingFiles, crashes, replay
 from tests.crash.world import PEOPLE, living, prepare
+from tests.kernel.disk_testing import RecordingFiles, crashes, replay
 
 
 def text(number: int) -> bytes:

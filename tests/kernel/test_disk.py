@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.kernel.disk import DELIVERY, FILES, LINGER, SYNC, Disk, InLoopDisk, WorkerDisk
-from appliance.kernel.disk_testing import FailingFiles, RecordingFiles, SlowFiles, WrappedFiles, crashes, replay
 from appliance.kernel.files import Files, OsFiles, escape_name, unescape_name
+from tests.kernel.disk_testing import FailingFiles, RecordingFiles, SlowFiles, WrappedFiles, crashes, replay
 
 
 @pytest.fixture(params=["workers", "in the loop"])

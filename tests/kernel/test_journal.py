@@ -10,9 +10,9 @@ import trio
 import trio.testing
 
 from appliance.kernel.disk import Disk, InLoopDisk, WorkerDisk
-from appliance.kernel.disk_testing import FailingFiles, RecordingFiles, SlowFiles, crashes, replay
 from appliance.kernel.journal import Frame, FrameType, Journal, JournalError, JournalFailed, JournalFull
 from appliance.kernel.segments import scan
+from tests.kernel.disk_testing import FailingFiles, RecordingFiles, SlowFiles, crashes, replay
 
 M = FrameType.MESSAGE
 SIZE = 1 << 16

@@ -12,7 +12,7 @@ import pytest
 
 from appliance.formats.data import parse
 from appliance.kernel.disk import WorkerDisk
-from appliance.kernel.disk_testing import WrappedFiles
+from tests.kernel.disk_testing import WrappedFiles
 from tests.server.conftest import House, living, until
 
 

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from appliance.kernel.disk import WorkerDisk
-from appliance.kernel.disk_testing import WrappedFiles
 from tests.interop.pillarbox import PASSWORD
+from tests.kernel.disk_testing import WrappedFiles
 from tests.server.conftest import HOST, living
 
 

@@ -11,10 +11,10 @@ from trio.testing import MockClock
 
 from appliance.formats.data import Value
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import FailingFiles
 from appliance.kernel.operations import Caller, OperationError, Operations
 from appliance.transfer.message import Envelope, Source
 from appliance.transfer.receiver import Malformed, NoSpace, Submission, TooLarge, TooManyHops
+from tests.kernel.disk_testing import FailingFiles
 
 from .conftest import Room, running
 

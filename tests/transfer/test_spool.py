@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from appliance.kernel.disk import InLoopDisk
-from appliance.kernel.disk_testing import RecordingFiles, crashes, replay
 from appliance.transfer.envelope import HeadError, parse_head, render_head
 from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, Recipient, Source, Stored
 from appliance.transfer.queues import ModuleQueue, QueueEntry
+from tests.kernel.disk_testing import RecordingFiles, crashes, replay
 
 from .conftest import Room, running
 

@@ -432,7 +432,7 @@ def crashes(
 
     `start` is the shortest prefix; with `step` only every so many-th is taken.
     """
-    chance = random.Random(seed)  # noqa: S311 - reproducible, nothing secret
+    chance = random.Random(seed)
     for length in range(start, len(log) + 1, step):
         prefix = log[:length]
         yield length, survivors(prefix, lambda _: True)
