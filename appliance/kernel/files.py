@@ -1,7 +1,7 @@
 """The synchronous file operations that everything the server stores goes through.
 
 `Files` is the narrow waist: a few primitive operations, each of which a test can record, replay, delay or let fail
-(`disk_testing`). Composite work (an mbox store, an index rebuild) is written as plain functions over a `Files` and handed to
+(those of the tests). Composite work (an mbox store, an index rebuild) is written as plain functions over a `Files` and handed to
 `Disk.run` as one job. Nothing here is asynchronous and nothing here may be called from the event loop.
 
 What the file system promises, and so what callers may rely on (POSIX plus the usual reading of it):

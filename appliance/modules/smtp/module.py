@@ -1,4 +1,4 @@
-"""The SMTP module in one piece: the receiving service, the sender and the operation, over the rooms of a server."""
+"""The SMTP module in one piece: the receiving service and the sender, over the rooms of a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.listener import Listener, Network, OpenSocket
 from appliance.kernel.log import Logger
 from appliance.kernel.network import local_addresses
-from appliance.kernel.operations import Authority, Caller, OperationError, Operations, Right
+from appliance.kernel.operations import Authority
 from appliance.kernel.peers import Peers
 from appliance.kernel.resolver import Resolver
 from appliance.kernel.schedule import Schedule
@@ -139,20 +139,6 @@ class SmtpModule:
         return any(one.address == "all" for one in sockets) and (
             address.startswith("127.") or address == "::1" or address in local_addresses()
         )
-
-    def declare(self, operations: Operations) -> None:
-        """The module's operation."""
-
-        @operations.declare(
-            "ReleaseSMTPQueue queueName",
-            right=Right.MONITOR,
-            section="Miscellaneous",
-            summary="Starts the queue of a host at once, also one on hold.",
-        )
-        async def release(caller: Caller, queue_name: str) -> None:
-            del caller
-            if not self.sender.release(queue_name.lower()):
-                raise OperationError(f"there is no queue {queue_name[:256]}")
 
 
 def _level(settings: Settings) -> Callable[[], int]:

@@ -136,7 +136,7 @@ class Server:
             )
         )
         self.tls = tls
-        self.module.declare(self.operations)
+        self.transfer.declare(self.operations)
         await self.nursery.start(self.transfer.run)
         await self.nursery.start(self.module.sender.run)
         self.transfer.start()
@@ -257,7 +257,7 @@ async def test_mail_to_our_own_listener_is_a_loop(server: Server) -> None:
 async def test_the_operation(server: Server) -> None:
     await server.smtp.update({"HoldDomains": "held.test"})
     caller = Caller(None, "box.test", "CLI", server.domains)
-    with pytest.raises(OperationError, match="no queue"):
+    with pytest.raises(OperationError, match="no such queue"):
         await server.operations.perform(caller, "RELEASESMTPQUEUE", {"queueName": "held.test"})
     await server.submit("ann%x.test@held.test.smtp")
     await until(lambda: server.transfer.queues.get("SMTP", "held.test") is not None)
