@@ -50,7 +50,7 @@ def fail_outside(room: Room) -> None:
     )
 
 
-@pytest.mark.feature("QUEUE-008", "QUEUE-090", "QUEUE-091", "QUEUE-095", "QUEUE-098", "QUEUE-105")
+@pytest.mark.feature("QUEUE-008", "QUEUE-090", "QUEUE-091", "QUEUE-095", "QUEUE-098", "QUEUE-105", "STD-008", "STD-009")
 async def test_a_failed_recipient_makes_a_report_at_once(room: Room, autojump_clock: MockClock) -> None:
     fail_outside(room)
     await submit(
