@@ -15,6 +15,7 @@ import trustme
 from appliance.accounts.client import Flag
 from appliance.formats import passwords
 from appliance.protocols import sasl
+from tests.access.pop.conftest import Requests
 
 if TYPE_CHECKING:
     from tests.access.pop.conftest import Client, Post
@@ -522,3 +523,38 @@ async def test_what_came_before_tls_is_not_heard_inside_it(
         await client.channel.send(b"STLS\r\nUSER evil\r\n")
         assert (await client.line()).startswith(b"-ERR")
         assert (await client.line()).startswith(b"-ERR [AUTH] start TLS")
+
+
+async def test_messages_taken_in_their_order_are_read_together(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    call = Requests.call
+
+    async def noted(self: Requests, name: str, *arguments: object) -> object:
+        asked.append(name)
+        return await call(self, name, *arguments)
+
+    for uid in range(1, 41):
+        post.account.put(uid, b"Subject: %d\r\n\r\n.dot\r\nno end" % uid)
+    async with post.logged_in() as client:
+        monkeypatch.setattr(Requests, "call", noted)
+        for number in range(1, 38):
+            assert await client.lines(f"RETR {number}") == [f"Subject: {number}", "", ".dot", "no end"]
+        assert asked.count("fetch") <= 7
+        post.account.expunge(38)  # it was read ahead, but is no more
+        assert (await client.say("RETR 38")).startswith("-ERR")
+        assert await client.lines("RETR 40") == ["Subject: 40", "", ".dot", "no end"]
+        assert await client.lines("RETR 2") == ["Subject: 2", "", ".dot", "no end"]
+
+
+@pytest.mark.feature("POP-033")
+async def test_pipelined_messages_become_read_before_the_replies_end(post: Post) -> None:
+    for uid in range(1, 11):
+        post.account.put(uid, ONE)
+    async with post.logged_in() as client:
+        await client.channel.send(b"".join(b"RETR %d\r\n" % number for number in range(1, 10)) + b"NOOP\r\n")
+        found = b""
+        while found.count(b"\r\n.\r\n") < 9:
+            found += await client.channel.receive()
+        assert found.count(b"\r\n..dot\r\n.\r\n+OK") == 9
+        messages = post.account.mailboxes["INBOX"].messages
+        assert [uid for uid, stored in messages.items() if stored.flags & Flag.SEEN] == list(range(1, 10))
