@@ -191,7 +191,21 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
+async def lasting() -> AsyncIterator[trio.Nursery]:
+    """For what ends last: the journal, because others wait for what they wrote."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, lasting: trio.Nursery) -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        yield await _world(tmp_path, lasting, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def _world(tmp_path: Path, lasting: trio.Nursery, nursery: trio.Nursery) -> World:
     disk, clock, log = InLoopDisk(), TrioClock(), MemoryLog()
     general = Settings(d.GENERAL, MemoryStorage({"DomainName": "box.test"}))
     await general.load()
@@ -213,7 +227,7 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
     journal = await Journal.open(disk, str(queue))
     async for _ in journal.replay():
         pass
-    await nursery.start(journal.run)
+    await lasting.start(journal.run)
     spool = Spool(disk, journal, str(queue), clock, log.source("QUEUE"))
     queue_settings = Settings(QUEUE, MemoryStorage())
     receiver = Receiver(spool, queue_settings, clock, log.source("QUEUE"), lambda: "box.test")
@@ -258,5 +272,4 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
     found.append(World(around, router, names, spool, log))
     found[0].nursery = nursery
     names.a["far.test"] = ["198.51.100.1"]
-    yield found[0]
-    nursery.cancel_scope.cancel()
+    return found[0]

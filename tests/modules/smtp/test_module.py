@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ async def until(condition: Callable[[], bool]) -> None:
 class Server:
     """The rooms that the module needs, running; `port` is its listener's."""
 
-    def __init__(self, base: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, base: Path, lasting: trio.Nursery, nursery: trio.Nursery) -> None:
         self.base = base
+        self.lasting = lasting
         self.nursery = nursery
         self.log = MemoryLog()
         self.sessions = Sessions()
@@ -92,7 +93,7 @@ class Server:
         router.first += [local.first, smtp.first]
         router.final += [local.final, smtp.final]
         journal = await Journal.open(disk, str(self.base / "Queue"))
-        await self.nursery.start(journal.run)
+        await self.lasting.start(journal.run)
         strings = Strings()
         strings.declare_all(TEXTS)
         queue = self.settings(QUEUE)
@@ -156,10 +157,14 @@ class Server:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, nursery: trio.Nursery) -> Server:
-    server = Server(tmp_path, nursery)
-    await server.start()
-    return server
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    async with trio.open_nursery() as lasting:
+        async with trio.open_nursery() as nursery:
+            server = Server(tmp_path, lasting, nursery)
+            await server.start()
+            yield server
+            nursery.cancel_scope.cancel()
+        lasting.cancel_scope.cancel()  # the journal is the last to go: others wait for what they wrote
 
 
 @pytest.mark.feature("SMTP-001", "SMTP-002", "SMTP-050")
