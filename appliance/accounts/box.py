@@ -250,7 +250,9 @@ class View:
             box.info.recent_from = box.uidnext
             box.info.recent = 0
 
+    def recent_ranges(self) -> list[tuple[int, int]]:
+        """UIDs that are \\Recent here: the first, and the one behind the last, of each run."""
+        return self.recent if self.write else [(self.box.info.recent_from, 1 << 32)]
+
     def is_recent(self, uid: int) -> bool:
-        if not self.write:
-            return uid >= self.box.info.recent_from
-        return any(low <= uid < high for low, high in self.recent)
+        return any(low <= uid < high for low, high in self.recent_ranges())

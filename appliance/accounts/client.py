@@ -199,7 +199,7 @@ class AccountSession:
 
     async def flags(self, view: int, uids: Sequence[int]) -> list[FlagRow]:
         """Flags of messages that still exist, at most 2,000 a call."""
-        return [FlagRow(*row) for row in await self._transport.call("flags", view, pack(uids))]
+        return list(map(FlagRow._make, await self._transport.call("flags", view, pack(uids))))
 
     async def fetch(self, view: int, uids: Sequence[int], what: Fetch, section: str | None = None) -> list[Row]:
         """Rows of messages that still exist, at most 500 a call; fewer come back when their content passes 1 MiB (ask for

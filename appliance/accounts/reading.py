@@ -131,15 +131,33 @@ async def changes(state: State, session: Session, number: int, modseq: int) -> t
 
 
 async def _rows(view: View, uids: Sequence[int]) -> list[FlagTuple]:
+    """As `row_of` for each that is there. A UID mostly stands right behind the one before it, so few are looked up."""
     rows: list[FlagTuple] = []
-    table = view.box.table
-    for count, uid in enumerate(uids, 1):
-        at = table.index(uid)
-        if at >= 0:
-            rows.append(row_of(view, at))
-        if not count % _PACE:
+    append = rows.append
+    at = 0
+    for start in range(0, len(uids), _PACE):
+        if start:
             await trio.lowlevel.checkpoint()
-            table = view.box.table
+        box = view.box
+        table = box.table
+        known, flags, keywords, modseqs = table.uids, table.flags, table.keywords, table.modseqs
+        count = len(known)
+        recent = view.recent_ranges()
+        names: dict[int, tuple[str, ...]] = {0: ()}
+        for uid in uids[start : start + _PACE]:
+            if at >= count or known[at] != uid:
+                at = table.from_uid(uid)
+                if at >= count or known[at] != uid:
+                    continue
+            bits = flags[at] & SETTABLE
+            for low, high in recent:
+                if low <= uid < high:
+                    bits |= RECENT
+            mask = keywords[at]
+            if mask not in names:
+                names[mask] = words(box, mask)
+            append((uid, bits, names[mask], modseqs[at]))
+            at += 1
     return rows
 
 

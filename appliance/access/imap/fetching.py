@@ -96,8 +96,8 @@ class _Fetching:
         text = selected.flag_texts.text
         numbers = selected.view.numbered([row[0] for row in rows])
         lines = [
-            (number, row.uid, text(row.flags, row.keywords), None, 0, None, None, None, row.modseq)
-            for (number, _), row in zip(numbers, rows, strict=True)
+            (number, uid, text(flags, keywords), None, 0, None, None, None, modseq)
+            for (number, _), (uid, flags, keywords, modseq) in zip(numbers, rows, strict=True)
         ]
         await self.session.put_all(self.plain.join(lines))
         await trio.lowlevel.checkpoint()
