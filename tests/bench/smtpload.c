@@ -54,6 +54,7 @@ static void send_message(struct wire *w, int number, char *space) {
         number, user, domain, number, number, user, user, domain, number, number, (int)getpid());
     int body = size > header ? size - header : 0;
     memcpy(space + header, filler, (size_t)body);
+    if (body && space[header + body - 1] == '\r') space[header + body - 1] = 'x'; /* a line end cut in two is no line end */
     memcpy(space + header + body, "\r\n.\r\n", 5);
     double began = now();
     wire_send(w, space, (size_t)(header + body + 5));
