@@ -32,7 +32,7 @@ from appliance.transfer.message import QueuedMessage, Recipient, Stored
 
 __all__ = ["INLINE", "NoSpace", "Spool"]
 
-INLINE: Final = 64 << 10
+INLINE: Final = 128 << 10
 """Larger contents go to a file of their own instead of the journal."""
 AGE: Final = 30.0
 """Seconds after which a message that still waits gets its N.msg."""
