@@ -1,6 +1,6 @@
 """The receiver: a message in the making, from the first octet to "250".
 
-A submission takes content in store form, piece by piece. It stays in memory up to 64 KiB and then streams to
+A submission takes content in store form, piece by piece. It stays in memory up to 128 KiB and then streams to
 `Queue/N.tmp`; the header is looked at as soon as it is complete, so what is wrong with it is said before the rest comes.
 `submit` makes the message durable: one journal frame for a small one, a synced `N.msg` and a frame for a large one. A
 submission that is abandoned, or whose session breaks, leaves nothing behind.

@@ -42,7 +42,7 @@ async def test_one_message_to_recipients_of_all_kinds(room: Room, autojump_clock
 
 @pytest.mark.feature("QUEUE-103")
 async def test_when_all_is_done_nothing_is_left(room: Room, autojump_clock: MockClock, tmp_path: Path) -> None:
-    await room.send("ann@here.example", text=b"Date: x\n\n" + b"y" * 100_000)
+    await room.send("ann@here.example", text=b"Date: x\n\n" + b"y" * 200_000)
     assert len(files(tmp_path)) == 1
     await quiet()
     assert files(tmp_path) == []
@@ -311,10 +311,10 @@ async def test_records_of_the_log(room: Room, autojump_clock: MockClock) -> None
     assert "QUEUE [1] accepted from <me@there.example>" in text
     assert "ENQUEUER [1] ann@here.example -> LOCAL(ann@here.example)ann" in text
     assert "DEQUEUER [1] bad@here.example failed: unknown account" in text
-    await room.send("ann@here.example", text=b"A: b\n\n" + b"x" * 70000)
+    await room.send("ann@here.example", text=b"A: b\n\n" + b"x" * 140000)
     assert "TEMPFILE" not in room.log.text()
     await room.obscure.update({"LogLevel": "5"})
-    await room.send("ann@here.example", text=b"A: b\n\n" + b"x" * 70000)
+    await room.send("ann@here.example", text=b"A: b\n\n" + b"x" * 140000)
     assert "TEMPFILE" in room.log.text()
 
 

@@ -185,7 +185,7 @@ async def test_a_disk_that_fails_at_any_call_leaves_nothing(
             submission.add(Envelope("ann@here.example"))
             try:
                 for _ in range(8):
-                    await submission.write(b"A: b\n\n" + b"x" * 70_000)
+                    await submission.write(b"A: b\n\n" + b"x" * 140_000)
                 if number < failing.calls + 3:  # behind them comes the journal's own write, from which is no way back
                     await submission.submit()
             except OSError:
@@ -244,7 +244,7 @@ async def test_banned_lines(room: Room, autojump_clock: MockClock, tmp_path: Pat
     # Pieces may end anywhere.
     async with room.begin(Source("RPOP")) as submission:
         submission.add(Envelope("ann@here.example"))
-        await submission.write(GOOD + b"x" * 70_000 + b"\nClick he")
+        await submission.write(GOOD + b"x" * 140_000 + b"\nClick he")
         with pytest.raises(Malformed):
             await submission.write(b"re, now\nmore")
     # What is made here is not compared.

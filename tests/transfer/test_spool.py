@@ -19,7 +19,7 @@ from tests.kernel.disk_testing import RecordingFiles, crashes, replay
 
 from .conftest import Room, running
 
-LARGE = b"Date: x\nSubject: large\n\n" + b"z" * 100_000 + b"\n"
+LARGE = b"Date: x\nSubject: large\n\n" + b"z" * 200_000 + b"\n"
 
 
 async def quiet(seconds: float = 1) -> None:
@@ -361,7 +361,7 @@ async def test_every_crash_keeps_every_accepted_message(tmp_path: Path, autojump
             for number in range(4):
                 name = f"{round_}{number}@here.example"
                 large = number == 1
-                content = b"Date: x\n\n" + name.encode() + (b"L" * 66_000 if large else b"s" * 100)
+                content = b"Date: x\n\n" + name.encode() + (b"L" * 140_000 if large else b"s" * 100)
                 tasks[name] = await room.send(name, text=content)
                 record.mark(f"accepted {name} {tasks[name]}")
                 if number % 2:
@@ -379,7 +379,7 @@ async def test_every_crash_keeps_every_accepted_message(tmp_path: Path, autojump
             await quiet(2)
             got = {address: content for address, content in room.local.delivered}
             for _, content in room.local.delivered:
-                assert content.startswith(b"Date: x\n\n") and len(content) in (124, 66_024)
+                assert content.startswith(b"Date: x\n\n") and len(content) in (124, 140_024)
             for words in told:
                 if words[0] == "accepted":
                     assert words[1] in got or ["delivered", words[1]] in told, (length, words)
