@@ -340,7 +340,7 @@ async def living(
     log_all: bool = False,
     console: Callable[[bytes], object] | None = None,
     trouble: Callable[[str], None] | None = None,
-    loopback: bool = False,
+    loopback: bool = True,
     rearrange: Callable[[Server], None] | None = None,
 ) -> AsyncIterator[House]:
     """A life of a server on this base directory; the first one provisions it. It is stopped in order at the end."""
