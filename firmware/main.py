@@ -122,9 +122,9 @@ async def _run(server: Server, options: Options) -> None:
 
 async def _announce(server: Server, options: Options) -> None:
     await server.ready.wait()
-    settle_memory()
     os_log("started")
     _summary(server)
+    settle_memory()
     if options.drop_root:
         await trio.sleep(DROP_AFTER)
         if (user := run_as()) is not None:

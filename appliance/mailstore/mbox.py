@@ -111,18 +111,25 @@ class MboxStore:
         try:
             if files.size(handle) != size:
                 raise Changed(self.path)
-            # The letters of the field are known at the end only: it is written once more.
-            line = from_line(record)
+            # The letters of the field depend on all of the content, and they must be right from the first byte: one that was
+            # put right afterwards could be lost in a crash that spares the rest. So it is read twice.
+            quote = QuoteFrom()
+            read = quoted = 0
+            last = b""
+            for chunk in _pieces(files, reader, record.content):
+                read += len(chunk)
+                quoted += len(quote.feed(chunk))
+                last = chunk
+            quoted += len(quote.finish())
+            flags = record.flags | (QUOTED if quoted != read else 0) | (0 if last.endswith(b"\n") else NO_EOL)
+            line = from_line(record._replace(flags=flags))
             place = at = size + len(line)
             quote = QuoteFrom()
-            wire = crc = read = 0
-            last = b""
+            wire = crc = 0
             try:
                 files.pwritev(handle, (line,), size)
                 for chunk in _pieces(files, reader, record.content):
-                    read += len(chunk)
                     wire += len(chunk) + chunk.count(b"\n")
-                    last = chunk
                     if piece := quote.feed(chunk):
                         crc = crc32(piece, crc)
                         at += files.pwritev(handle, (piece,), at)
@@ -130,9 +137,7 @@ class MboxStore:
                     crc = crc32(piece, crc)
                     at += files.pwritev(handle, (piece,), at)
                 length = at - place
-                flags = record.flags | (QUOTED if length != read else 0) | (0 if last.endswith(b"\n") else NO_EOL)
                 at += files.pwritev(handle, (b"\n\n" if flags & NO_EOL else b"\n",), at)
-                files.pwrite(handle, letters.field(flags, record.keywords), place - _FIELD)
             except OSError:
                 files.truncate_handle(handle, size)
                 raise

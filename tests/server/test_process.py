@@ -189,7 +189,7 @@ def test_the_log_of_the_system_hears_of_program_errors(tmp_path: Path, os_log: O
         with socket.create_connection((LOOPBACK, server.port("POP"))) as connection:
             assert connection.recv(100) == b"", "the session ends"
         assert eventually(lambda: len(os_log.of(pid)) == 2), server.logs()
-        assert "ZeroDivisionError" in os_log.of(pid)[1]
+        assert any("ZeroDivisionError" in record for record in os_log.of(pid))
         with smtplib.SMTP(LOOPBACK, server.port("SMTP")) as client:
             assert client.noop()[0] == 250, "others go on"
     finally:
