@@ -239,6 +239,7 @@ async def copy(
             Placed(
                 box.name,
                 box.info.id,
+                box.info.generation,
                 record.uid,
                 found.flags,
                 record.keywords,

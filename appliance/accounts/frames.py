@@ -18,16 +18,17 @@ from appliance.kernel.packing import PackingError, Value, pack, unpack
 
 __all__ = ["Placed", "Safe", "Writing", "decode", "pack_record", "unpack_record"]
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(slots=True)
 class Placed:
-    """One stored message: `start` is where its From-line begins (an .mdir: its UID), `length` and `crc` are those of the
-    stored content, `added` what stands in front of the message's own."""
+    """One stored message: `start` is where its From-line begins (an .mdir: its UID) in this `generation` of the mailbox file,
+    `length` and `crc` are those of the stored content, `added` what stands in front of the message's own."""
 
     mailbox: str
     number: int
+    generation: int
     uid: int
     flags: int
     keywords: int
@@ -42,6 +43,7 @@ class Placed:
         return [
             self.mailbox,
             self.number,
+            self.generation,
             self.uid,
             self.flags,
             self.keywords,
@@ -56,18 +58,20 @@ class Placed:
 
 @dataclass(slots=True)
 class Writing:
-    """`length` -1: nothing is going to be written behind it, only the marks count. For an .mdir it is the next UID."""
+    """`length` -1: nothing is going to be written behind it, only the marks count. For an .mdir it is the next UID.
+    `generation` counts how often the file was written anew: offsets of another one mean nothing."""
 
     account: str
     mailbox: str
     number: int
+    generation: int
     length: int
     uid_mark: int
     modseq_mark: int
     placed: list[Placed] = field(default_factory=list)
 
     def frame(self) -> Frame:
-        fields: list[Value] = [_VERSION, self.account, self.mailbox, self.number, self.length]
+        fields: list[Value] = [_VERSION, self.account, self.mailbox, self.number, self.generation, self.length]
         placed: list[Value] = [place.fields() for place in self.placed]
         return Frame(FrameType.WRITING, pack([*fields, self.uid_mark, self.modseq_mark, placed]))
 
@@ -90,8 +94,9 @@ def decode(frame: Frame) -> Writing | Safe | None:
             return None
         if frame.type == FrameType.SAFE:
             return Safe(fields[1])
-        _, account, mailbox, number, length, uid_mark, modseq_mark, placed = fields[:8]
-        return Writing(account, mailbox, number, length, uid_mark, modseq_mark, [Placed(*place) for place in placed])
+        _, account, mailbox, number, generation, length, uid_mark, modseq_mark, placed = fields[:9]
+        made = [Placed(*place) for place in placed]
+        return Writing(account, mailbox, number, generation, length, uid_mark, modseq_mark, made)
     except (PackingError, TypeError, ValueError, IndexError):
         return None
 

@@ -48,6 +48,7 @@ class Redo:
 @dataclass(slots=True)
 class _Mailbox:
     number: int
+    generation: int
     length: int = -1
     uid_mark: int = 0
     modseq_mark: int = 0
@@ -82,11 +83,12 @@ class Replay:
             return
         assert isinstance(known, Writing)
         account.touched = True
-        mailbox = account.mailboxes.setdefault(known.mailbox, _Mailbox(known.number))
+        mailbox = account.mailboxes.setdefault(known.mailbox, _Mailbox(known.number, known.generation))
         if mailbox.number != known.number:  # deleted and made again under the same name
-            mailbox = account.mailboxes[known.mailbox] = _Mailbox(known.number)
+            mailbox = account.mailboxes[known.mailbox] = _Mailbox(known.number, known.generation)
         if mailbox.length < 0:
             mailbox.length = known.length
+            mailbox.generation = known.generation
         mailbox.uid_mark = max(mailbox.uid_mark, known.uid_mark)
         mailbox.modseq_mark = max(mailbox.modseq_mark, known.modseq_mark)
         mailbox.placed.extend((place, None) for place in known.placed)
@@ -100,7 +102,9 @@ class Replay:
                     continue
                 for place in unpack_record(redo.record):
                     mailbox = account.mailboxes.get(place.mailbox)
-                    if mailbox is not None and mailbox.number == place.number:
+                    # A deliverer writes its frame a little after the store. If the file was written anew meanwhile, its K
+                    # covers the message, and the recorded offset is one of the old file.
+                    if mailbox is not None and (mailbox.number, mailbox.generation) == (place.number, place.generation):
                         mailbox.placed.append((place, redo.content))
         names = [name for name, account in self._accounts.items() if account.touched]
         for name in names:
@@ -162,10 +166,7 @@ class Replay:
     async def _record(self, store: MboxStore | MdirStore, place: Placed, content: Content | None) -> Record | None:
         data = None if content is None else await content()
         if data is None:
-            if content is not None:
-                self._shared.log.failure(
-                    "message %d of %s cannot be stored again: it is lost", place.uid, place.mailbox
-                )
+            self._shared.log.failure("message %d of %s cannot be stored again: it is lost", place.uid, place.mailbox)
             return None
         added, one = store.prepare(place.added)
         main, two = store.prepare(data)

@@ -338,8 +338,8 @@ class State:
         if first:
             length = box.uidnext if isinstance(box.store, MdirStore) else box.size
             box.unsafe = True
-        frame = Writing(self.name, box.name, info.id, length, info.uid_mark, info.modseq_mark).frame()
-        ticket = self.shared.journal.append(frame)
+        writing = Writing(self.name, box.name, info.id, info.generation, length, info.uid_mark, info.modseq_mark)
+        ticket = self.shared.journal.append(writing.frame())
         if self.unsafe_from is None:
             self.unsafe_from = ticket.position
         if hurry:

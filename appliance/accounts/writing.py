@@ -123,6 +123,7 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
                 Placed(
                     box.name,
                     box.info.id,
+                    box.info.generation,
                     record.uid,
                     flags,
                     item.keywords,
@@ -210,6 +211,7 @@ async def put_file(state: State, box: Box, item: Item, source: str) -> Placed:
     return Placed(
         box.name,
         box.info.id,
+        box.info.generation,
         record.uid,
         taken.flags,
         item.keywords,
@@ -229,8 +231,8 @@ def _take(files: Files, store: Store, size: int, record: Record, source: str) ->
 async def settle(state: State, box: Box, placed: Sequence[Placed]) -> None:
     """A client's write is on disk, and the journal knows which messages are whole."""
     info = box.info
-    frame = Writing(state.name, box.name, info.id, -1, info.uid_mark, info.modseq_mark, list(placed)).frame()
-    ticket = state.shared.journal.append(frame)
+    writing = Writing(state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed))
+    ticket = state.shared.journal.append(writing.frame())
     state.shared.journal.hurry()
     await state.sync([box])
     await ticket.durable()

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from appliance.accounts.client import AccountSession, Fetch, Flag, unpack
+from appliance.accounts.delivery import Delivery
 from appliance.formats.wire import to_store, to_wire
 from appliance.kernel.disk import InLoopDisk
+from appliance.kernel.journal import Frame, FrameType
+from appliance.kernel.packing import pack
 from appliance.objects.domain import Account
 from tests.accounts.serving import Server, server
 from tests.kernel.disk_testing import Operation, RecordingFiles, replay, survivors
@@ -168,3 +171,35 @@ def _prepare(base: Path, into: Path) -> None:
 
 def test_the_recorder_has_something_to_lose(tmp_path: Path) -> None:
     assert survivors([Operation("create", 0, "a")], lambda _: False) == []
+
+
+async def test_a_late_record_of_the_file_before_it_was_written_anew(tmp_path: Path) -> None:
+    """A deliverer's record that comes after the mailbox was compacted speaks of offsets that are no longer."""
+    base, crash = tmp_path / "base", tmp_path / "crash"
+    base.mkdir()
+    async with server(base) as life:
+        alice = await life.account(DefaultMailboxType="Text Mailbox")
+        session = await life.session()
+        for number in range(6):
+            await session.append("INBOX", 0, [], 5, 0, b"Subject: old\r\n\r\n%d\r\n" % number + b"line\r\n" * 20_000)
+        life.number += 1
+        late = await life.accounts.deliver(alice, Delivery(life.number, b"Subject: late\n\ntext\n", 20, b"b@x.org", 5))
+        opened = await session.open("INBOX")
+        size = (life.place() / "INBOX.mbox").stat().st_size
+        await session.remove(opened.view, [5, 6])
+        assert (life.place() / "INBOX.mbox").stat().st_size < size, "nothing was compacted"
+        small = (life.place() / "INBOX.mbox").stat().st_size
+        while small < size:  # beyond the old offset
+            await session.append("INBOX", 0, [], 5, 0, b"Subject: new\r\n\r\n" + b"line\r\n" * 20_000)
+            small = (life.place() / "INBOX.mbox").stat().st_size
+        payload = pack([1, life.number, alice.full_name, late.record])
+        await life.journal.append(Frame(FrameType.DELIVERED, payload)).durable()
+        await session.append("INBOX", 0, [], 5, 0, b"Subject: last\r\n\r\n")
+        count = len(unpack((await session.open("INBOX")).uids))
+        shutil.copytree(base, crash)
+    async with server(crash, messages={life.number: b"Subject: late\n\ntext\n"}, later=100) as life:
+        session = await life.session()
+        opened = await session.open("INBOX")
+        rows = await session.fetch(opened.view, unpack(opened.uids), Fetch.ENVELOPE, "")
+        assert len(rows) == count
+        assert [row.content for row in rows][-1] == b"Subject: last\r\n\r\n"

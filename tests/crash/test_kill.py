@@ -76,13 +76,14 @@ class Load:
             time.sleep(0.05)
 
     def remover(self, chance: random.Random) -> None:
+        """Removes so much that the mailbox file is written anew now and then."""
         while not self.over.is_set():
             client = poplib.POP3(LOOPBACK, self.server.port("POP"), timeout=10)
             client.user(self.server.address("b"))
             client.pass_(PASSWORD)
             count = len(client.list()[1])
             gone = set()
-            for index in range(1, min(count, 3) + 1):
+            for index in range(1, min(count, 10) + 1):
                 number = number_of(b"\r\n".join(client.top(index, 0)[1]))
                 gone.add(number)
                 client.dele(index)
@@ -150,7 +151,8 @@ def server() -> Iterator[Pillarbox]:
         yield made
     finally:
         made.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not os.environ.get("CRASH_KEEP"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.slow

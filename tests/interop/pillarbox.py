@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from tests.interop.processes import LOOPBACK, Process, are_free
+from tests.interop.processes import LOOPBACK, NotStarted, Process, are_free, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "appliance" / "server.py"
@@ -22,6 +23,9 @@ PASSWORD = "pw"
 
 SERVICES = {"SMTP": 25, "POP": 110, "IMAP": 143, "PWD": 106, "HTTPA": 8010}
 """The services that are measured and tested, each with its usual port."""
+
+OTHER_PORTS = (465, 587, 993, 995, 9010)
+WORKERS = 4
 
 
 def exists() -> bool:
@@ -89,7 +93,7 @@ class Pillarbox(Process):
 
     def start(
         self,
-        services: Sequence[str] = ("SMTP", "POP", "IMAP"),
+        services: Sequence[str] = ("SMTP", "POP", "IMAP", "PWD"),
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> float:
@@ -101,7 +105,10 @@ class Pillarbox(Process):
         if self.provisioned and not self.base.exists():
             command += ["--Provision", str(self.file)]
         self.spawn([*command, *options], dict(environment or {}))
-        return self.wait_for_greetings(self.port(service) for service in services)
+        seconds = self.wait_for_greetings(self.port(service) for service in services)
+        if not eventually(lambda: not are_free([self.port("HTTPA")])):
+            raise NotStarted(f"no WebAdmin on port {self.port('HTTPA')}:\n{self.said()}")
+        return seconds
 
     def logs(self, characters: int = 8000) -> str:
         """The end of its output and of its newest log file."""
@@ -126,8 +133,13 @@ class Run(Protocol):
 
 
 def free_offset() -> int:
-    """An offset with which all usual ports are free, below the ports that the system gives to clients."""
+    """An offset with which all usual ports are free, below the ports that the system gives to clients.
+
+    Workers that test side by side take theirs from different tens, so that a port can not be lost to the other between
+    this look and the server's start.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS
     while True:
-        offset = random.randrange(11000, 21000, 10)
-        if are_free(port + offset for port in SERVICES.values()):
+        offset = random.randrange(11000 + 10 * worker, 21000, 10 * WORKERS)
+        if are_free(port + offset for port in (*SERVICES.values(), *OTHER_PORTS)):
             return offset
