@@ -7,47 +7,30 @@ is the order of `_start`: log, settings, journal, domains, replay, accounts, tra
 from __future__ import annotations
 
 import os.path
-import platform
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 import trio
 
-from appliance.access.imap.foreign import ForeignAccounts
-from appliance.access.imap.gate import Surroundings as ImapSurroundings
-from appliance.access.imap.service import ImapService
-from appliance.access.imap.settings import LISTENER as IMAP_LISTENER
-from appliance.access.imap.settings import LOG_LEVEL as IMAP_LOG
+from appliance.about import VERSION
 from appliance.access.imap.settings import SETTINGS as IMAP
-from appliance.access.imap.settings import TEXTS as IMAP_TEXTS
-from appliance.access.pop.gate import Surroundings as PopSurroundings
-from appliance.access.pop.service import PopService
-from appliance.access.pop.settings import LOG_LEVEL as POP_LOG
 from appliance.access.pop.settings import SETTINGS as POP
-from appliance.access.pop.settings import TEXTS as POP_TEXTS
-from appliance.access.pwd.gate import Surroundings as PwdSurroundings
-from appliance.access.pwd.service import PwdService
-from appliance.access.pwd.settings import LOG_LEVEL as PWD_LOG
 from appliance.access.pwd.settings import SETTINGS as PWD
-from appliance.access.pwd.settings import TEXTS as PWD_TEXTS
 from appliance.accounts import alerting as alert_operations
 from appliance.accounts import operations as account_operations
 from appliance.accounts.alerting import Alerts
 from appliance.accounts.frames import Safe, decode
 from appliance.accounts.gate import Accounts
-from appliance.accounts.login import LoginRefused, Logins, SenderLogins
+from appliance.accounts.login import Logins, SenderLogins
 from appliance.accounts.recovery import Redo
-from appliance.administration.cli import CommandLine
 from appliance.kernel import components, log_reading
 from appliance.kernel import schedule as schedule_operations
 from appliance.kernel import sessions as session_operations
-from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock, SystemClock
 from appliance.kernel.disk import Disk, WorkerDisk
 from appliance.kernel.journal import Journal
-from appliance.kernel.listener import Listener, Network, OpenSocket, listener_settings
+from appliance.kernel.listener import Listener, OpenSocket
 from appliance.kernel.log import LOG, Log, Logger
 from appliance.kernel.log_reading import LogReader
 from appliance.kernel.network import descriptor_limit, local_addresses
@@ -57,7 +40,7 @@ from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.resolver import DNR, DNR_LOG, Resolver
 from appliance.kernel.schedule import SCHEDULE, SCHEDULE_LOG, Schedule
 from appliance.kernel.sessions import Sessions
-from appliance.kernel.settings import Group, LogLevel, Setting, Settings, SettingsRegistry, Storage
+from appliance.kernel.settings import Group, Settings, SettingsRegistry, Storage
 from appliance.kernel.settings_files import DictionaryFile
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
@@ -70,11 +53,10 @@ from appliance.modules.list.settings import LOG_LEVEL as LIST_LOG
 from appliance.modules.local.content import stored_content
 from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
-from appliance.modules.local.settings import ENVELOPE_FIELD, LOCAL
+from appliance.modules.local.settings import LOCAL
 from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
 from appliance.modules.smtp.module import Rooms, SmtpModule
 from appliance.modules.smtp.routing import SmtpRouting
-from appliance.modules.smtp.settings import LISTENER as SMTP_LISTENER
 from appliance.modules.smtp.settings import SMTP
 from appliance.modules.smtp.surroundings import Sender
 from appliance.objects import declarations as d
@@ -83,30 +65,17 @@ from appliance.objects.domains import Domains
 from appliance.objects.presence import Presence
 from appliance.router.router import LOG_LEVEL as ROUTER_LOG
 from appliance.router.router import ROUTER, Router
+from appliance.services import HTTPA, Services
 from appliance.transfer.banned import BANNED
 from appliance.transfer.recovery import StoredBefore
 from appliance.transfer.reports import TEXTS as REPORT_TEXTS
 from appliance.transfer.settings import QUEUE, TEMPFILES
 from appliance.transfer.transfer import Transfer
-from appliance.web.front import REFUSAL, HttpFront
-from webadmin.app import application
-from webadmin.domain_pages import DomainPages
-from webadmin.monitor_pages import MonitorPages
-from webadmin.settings_pages import Information, SettingsPages
-from webadmin.site import NotAuthenticated, Site
 
-HTTP_LOG = Setting("LogLevel", LogLevel(), 2, "Log")
-ADMIN_LISTENER = listener_settings([(8010, "Off"), (9010, "On")], channels=100)
-HTTPA = Group("HTTPA", "WebAdmin Interface", (HTTP_LOG, *ADMIN_LISTENER))
 GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG))
 
 #: Seconds that the end of the transfer may take.
 _CLOSE = 2.0
-
-try:
-    VERSION = version("pillarbox")
-except PackageNotFoundError:
-    VERSION = "0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +190,7 @@ class Server:
         self.tls_settings = self._component(TLS)
         self.log_settings = self._component(LOG)
 
-    def _host(self) -> str:
+    def host(self) -> str:
         return self.domains.main.name
 
     # Life ------------------------------------------------------------------------------------------------------------
@@ -254,7 +223,7 @@ class Server:
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
         self.transfer.start()
-        for listener in self._make_listeners():
+        for listener in Services(self).listeners():
             self.listeners.append(listener)
             self.supervisor.accepting.append(listener.stop_accepting)
             await start(listener.name, listener.run)
@@ -339,7 +308,7 @@ class Server:
             self.temp_settings,
             self.router,
             self.strings,
-            self._host,
+            self.host,
             self.banned_settings,
         )
         self.transfer.count(self.statistics)
@@ -439,8 +408,8 @@ class Server:
                 schedule=self.schedule,
                 tls=self.tls,
                 sessions=self.sessions,
-                host=self._host,
-                digests=self._digests,
+                host=self.host,
+                digests=self.digests,
                 version=VERSION,
             )
         )
@@ -480,154 +449,11 @@ class Server:
             for listener in self.listeners:
                 listener.refresh()
 
-    def _information(self) -> list[Information]:
-        return [
-            Information("Version", f"Pillarbox {VERSION}"),
-            Information("Operating system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
-            Information("Local IP addresses", " ".join(f"[{address}]" for address in local_addresses())),
-        ]
-
     def system_caller(self, protocol: str) -> Caller:
         """The server itself: start-up and provisioning."""
         return Caller(None, self.domains.main.name, protocol, self.domains)
 
-    # Services --------------------------------------------------------------------------------------------------------
-
-    def _make_listeners(self) -> list[Listener]:
-        network = Network(
-            self.peers,
-            self.tls,
-            self.sessions,
-            self.clock,
-            self.supervisor.session_failed,
-            self.statistics,
-            self.options.port_offset,
-        )
-        return [
-            self._smtp(network),
-            self._pop(network),
-            self._imap(network),
-            self._pwd(network),
-            self._admin(network),
-        ]
-
-    def _smtp(self, network: Network) -> Listener:
-        service = self.smtp.service
-        listener = Listener(
-            "SMTP",
-            self.smtp.log,
-            self.smtp_settings,
-            SMTP_LISTENER,
-            service.serve,
-            network,
-            refusal=service.refusal,
-            farewell=service.farewell,
-        )
-        self.smtp.listening = listener.sockets
-        return listener
-
-    def _pop(self, network: Network) -> Listener:
-        self.strings.declare_all(POP_TEXTS)
-        settings = self.pop_settings
-        return PopService(
-            PopSurroundings(
-                logins=self.logins,
-                settings=settings,
-                notices=self.notices,
-                log=self.log.source("POP", lambda: settings[POP_LOG]),
-                strings=self.strings,
-                statistics=self.statistics,
-                host=self._host,
-                unique=_token,
-                digests=self._digests,
-                recipients_field=lambda: self.local_settings[ENVELOPE_FIELD],
-                version=VERSION,
-                receiver=self.transfer.receiver,
-            )
-        ).listener(network)
-
-    def _imap(self, network: Network) -> Listener:
-        self.strings.declare_all(IMAP_TEXTS)
-        settings = self.imap_settings
-        log = self.log.source("IMAP", lambda: settings[IMAP_LOG])
-        service = ImapService(
-            ImapSurroundings(
-                logins=self.logins,
-                settings=settings,
-                notices=self.notices,
-                log=log,
-                strings=self.strings,
-                statistics=self.statistics,
-                host=self._host,
-                unique=_token,
-                digests=self._digests,
-                now=self.clock.now,
-                version=VERSION,
-                foreign=ForeignAccounts(self.accounts, self.domains, self.router.route),
-            )
-        )
-        return Listener(
-            "IMAP",
-            log,
-            settings,
-            IMAP_LISTENER,
-            service.serve,
-            network,
-            refusal=service.refusal,
-            farewell=service.farewell,
-        )
-
-    def _pwd(self, network: Network) -> Listener:
-        self.strings.declare_all(PWD_TEXTS)
-        settings = self.pwd_settings
-        return PwdService(
-            PwdSurroundings(
-                logins=self.logins,
-                domains=self.domains,
-                commands=CommandLine(self.operations),
-                settings=settings,
-                log=self.log.source("PWD", lambda: settings[PWD_LOG]),
-                strings=self.strings,
-                statistics=self.statistics,
-                host=self._host,
-                unique=_token,
-                version=VERSION,
-            )
-        ).listener(network)
-
-    def _admin(self, network: Network) -> Listener:
-        log = self.log.source("HTTPA", lambda: self.admin_settings[HTTP_LOG])
-        site = Site(self.operations, self._authenticate)
-        pages = application(
-            site,
-            SettingsPages(self.components, self.strings, self._information()),
-            DomainPages(self.domains),
-            MonitorPages(self.clock, self.log_reader, self.log_settings),
-        )
-        return Listener(
-            "HTTPA", log, self.admin_settings, ADMIN_LISTENER, HttpFront(pages, log).serve, network, refusal=REFUSAL
-        )
-
-    async def _authenticate(self, name: str, password: str, channel: Channel, host: str) -> Caller:
-        """A log-in to the WebAdmin Interface; a simple name is one of the domain that was addressed."""
-        if "@" not in name:
-            addressed = self.domains.get(host) or self.domains.main
-            name = f"{name}@{addressed.name}"
-        try:
-            login = await self.logins.password(name, password, "HTTPA", channel)
-        except LoginRefused as refused:
-            raise NotAuthenticated(refused.text) from None
-        await login.session.aclose()
-        account, domain = login.session.name, login.session.name.rpartition("@")[2]
-        if channel.session is not None:
-            channel.session.account = account
-        return Caller(account, domain, "HTTPA", self.domains, channel.peer.address, channel.secure, channel.client)
-
-    def _digests(self) -> bool:
+    def digests(self) -> bool:
         """Whether methods that need a readable password make sense: some default says that passwords are kept so."""
         levels = (self.domains.account_defaults, *(domain.account_defaults for domain in self.domains))
         return any(level[d.ENCRYPTION] != "U-crpt" for level in levels)
-
-
-def _token() -> str:
-    return secrets.token_hex(16)

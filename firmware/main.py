@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE)
         return 0
     if "--version" in words:
-        from appliance.server import VERSION
+        from appliance.about import VERSION
 
         print(f"Pillarbox {VERSION}")
         return 0
