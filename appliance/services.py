@@ -7,7 +7,6 @@ import secrets
 from typing import TYPE_CHECKING
 
 from appliance.about import VERSION
-from appliance.access.imap.foreign import ForeignAccounts
 from appliance.access.imap.gate import Surroundings as ImapSurroundings
 from appliance.access.imap.service import ImapService
 from appliance.access.imap.settings import LISTENER as IMAP_LISTENER
@@ -21,6 +20,7 @@ from appliance.access.pwd.gate import Surroundings as PwdSurroundings
 from appliance.access.pwd.service import PwdService
 from appliance.access.pwd.settings import LOG_LEVEL as PWD_LOG
 from appliance.access.pwd.settings import TEXTS as PWD_TEXTS
+from appliance.accounts.foreign import ForeignAccounts
 from appliance.accounts.login import LoginRefused
 from appliance.administration.cli import CommandLine
 from appliance.kernel.channel import Channel

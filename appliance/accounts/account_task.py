@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from appliance.accounts import acl, appending, changing, naming, reading
+from appliance.accounts import acl, appending, changing, metadata, naming, reading, shared
 from appliance.accounts.alerts import AlertSource, confirm_alerts, info
 from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
@@ -37,12 +37,14 @@ Handler = Callable[..., Awaitable[Any]]
 
 #: Requests that run in the session's own task.
 DIRECT: Final[dict[str, Handler]] = {
+    "aliases": shared.aliases,
     "changes": reading.changes,
     "fetch": reading.fetch,
     "flags": reading.flags,
     "info": info,
     "keywords": reading.keywords,
     "mailboxes": naming.mailboxes,
+    "metadata": metadata.metadata,
     "my_rights": acl.my_rights,
     "append_chunk": appending.append_chunk,
     "read": reading.read,
@@ -54,6 +56,8 @@ DIRECT: Final[dict[str, Handler]] = {
 SERIAL: Final[dict[str, Handler]] = {
     "acl": acl.acl,
     "set_acl": acl.set_acl,
+    "set_aliases": shared.set_aliases,
+    "set_metadata": metadata.set_metadata,
     "append": appending.append,
     "append_abort": appending.append_abort,
     "append_begin": appending.append_begin,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntFlag
 from typing import Any, NamedTuple, Protocol
 
@@ -179,6 +179,25 @@ class AccountSession:
 
     async def subscribe(self, name: str, on: bool) -> None:
         await self._transport.call("subscribe", name, on)
+
+    async def aliases(self) -> dict[str, str]:
+        """Mailbox aliases: names of the top level and what they stand for, `~account`, `~account/mailbox` or an own mailbox.
+        `accounts.shared.resolved` follows them."""
+        return dict(await self._transport.call("aliases"))
+
+    async def set_aliases(self, aliases: Mapping[str, str]) -> None:
+        """All aliases anew; durable. BADNAME, ALREADYEXISTS (a mailbox has the name), LIMIT."""
+        await self._transport.call("set_aliases", dict(aliases))
+
+    async def metadata(self, name: str) -> dict[str, bytes]:
+        """All annotations that this session may see (RFC 5464): entry names in small letters, `/private/...` and
+        `/shared/...`, and their values. The empty name is the account. NONEXISTENT, NOPERM."""
+        return dict(await self._transport.call("metadata", name))
+
+    async def set_metadata(self, name: str, changes: Mapping[str, bytes | None]) -> None:
+        """Set entries, None takes one away; all or none, durable. CANNOT (not a name), NOPERM, LIMIT (a value of more than
+        8,192 octets, more than 64 entries)."""
+        await self._transport.call("set_metadata", name, dict(changes))
 
     async def status(self, name: str) -> dict[str, int]:
         """MESSAGES, RECENT, UIDNEXT, UIDVALIDITY, UNSEEN, SIZE, DELETED, HIGHESTMODSEQ."""

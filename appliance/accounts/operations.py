@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from appliance.accounts import naming
+from appliance.accounts import naming, shared
 from appliance.accounts.acl import acl, changed, need, rights_of, stored
 from appliance.accounts.client import AccountError
 from appliance.accounts.gate import Accounts
@@ -207,6 +207,23 @@ def declare(accounts: Accounts, domains: Domains, logins: Logins, sessions: Sess
         del caller
         wanted = [name for name in new_subscription if isinstance(name, str)]
         await room.work(account_name, lambda state: naming.set_subscription(state, Session(), wanted))
+
+    @mailbox(
+        "GETMAILBOXALIASES accountName",
+        summary="Tells the mailbox aliases.",
+        result="dictionary of names and mailboxes",
+    )
+    async def get_aliases(caller: Caller, account_name: str) -> Value:
+        del caller
+        return dict(await room.work(account_name, lambda state: shared.aliases(state, Session())))
+
+    @mailbox("SETMAILBOXALIASES accountName newAliases{}", summary="Sets the mailbox aliases.")
+    async def set_aliases(caller: Caller, account_name: str, new_aliases: dict[str, Value]) -> None:
+        del caller
+        wanted = {name: target for name, target in new_aliases.items() if isinstance(target, str)}
+        if len(wanted) != len(new_aliases):
+            raise OperationError("A mailbox alias stands for one mailbox")
+        await room.work(account_name, lambda state: shared.set_aliases(state, Session(), wanted))
 
     @operations.declare(
         "GetAccountInfo accountName KEY keyName",

@@ -48,6 +48,8 @@ class BoxInfo:
     keywords: list[str] = field(default_factory=list)
     acl: dict[str, str] = field(default_factory=dict)
     """Who may do what here beside the owner: names and stored rights."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Annotations, see `accounts.metadata`."""
 
 
 _NUMBERS = {
@@ -95,6 +97,8 @@ class Info:
                 entry["Keywords"] = list(box.keywords)
             if box.acl:
                 entry["ACL"] = dict(box.acl)
+            if box.metadata:
+                entry["Metadata"] = dict(box.metadata)
             boxes[name] = entry
         values: dict[str, Value] = dict(self.values)
         values["Mailboxes"] = boxes
@@ -151,6 +155,9 @@ def _box(entry: dict[str, Value]) -> BoxInfo:
     acl = entry.get("ACL", {})
     if isinstance(acl, dict):
         box.acl = {name: rights for name, rights in acl.items() if isinstance(rights, str)}
+    notes = entry.get("Metadata", {})
+    if isinstance(notes, dict):
+        box.metadata = {name: text for name, text in notes.items() if isinstance(text, str)}
     words = entry.get("Keywords", [])
     box.keywords = [word for word in words if isinstance(word, str)][:26] if isinstance(words, list) else []
     return box

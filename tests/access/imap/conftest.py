@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import trio
 
-from appliance.access.imap.foreign import ForeignAccounts
 from appliance.access.imap.gate import LoginRefused, Surroundings
 from appliance.access.imap.service import ImapService
 from appliance.access.imap.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountError, AccountSession, Flag, pack, unpack
+from appliance.accounts.foreign import ForeignAccounts
 from appliance.accounts.gate import Accounts
 from appliance.accounts.login import Logins
 from appliance.formats import passwords

@@ -22,9 +22,10 @@ class RouteFunction(Protocol):
 
 
 class ForeignAccounts:
-    """What `Surroundings.foreign` asks for. `route` is the Router: the name after `~` may be an alias or a table record."""
+    """Opens them for who is logged in. `route` is the Router: the name after `~` may be an alias or a table record."""
 
-    def __init__(self, accounts: Accounts, domains: Domains, route: RouteFunction) -> None:
+    def __init__(self, accounts: Accounts, domains: Domains, route: RouteFunction, protocol: str = "IMAP") -> None:
+        self._protocol = protocol
         self._accounts = accounts
         self._domains = domains
         self._route = route
@@ -44,7 +45,7 @@ class ForeignAccounts:
         account = self._domains.find_account(route.host) if route.module == "LOCAL" else None
         if account is None:
             raise missing
-        caller = Caller(session.name, own, "IMAP", self._domains)
+        caller = Caller(session.name, own, self._protocol, self._domains)
         everything = account.full_name == session.name or caller.has(Right.ACCESS_MAILBOXES, account.domain.name)
         await account.ready()
         return await self._accounts.open(account, who=None if everything else session.name)
