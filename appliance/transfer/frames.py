@@ -32,6 +32,7 @@ __all__ = [
     "message",
     "queue_state",
     "read",
+    "read_because_of",
     "read_message",
     "read_stored",
     "status",
@@ -40,9 +41,15 @@ __all__ = [
 _VERSION = 1
 
 
-def message(item: QueuedMessage, content: bytes | None, reported: tuple[int, Sequence[int]] | None = None) -> Frame:
+def message(
+    item: QueuedMessage,
+    content: bytes | None,
+    reported: tuple[int, Sequence[int]] | None = None,
+    because_of: tuple[int, str] | None = None,
+) -> Frame:
     """M. `reported` (message id, recipient numbers) marks results of another message as told, in the same frame: a report
-    and the mark that it was made are durable together or not at all."""
+    and the mark that it was made are durable together or not at all. `because_of` (message id, name) does so for a message
+    that was made because of another one."""
     source = item.source
     recipients: list[Value] = [
         [
@@ -74,6 +81,8 @@ def message(item: QueuedMessage, content: bytes | None, reported: tuple[int, Seq
         [name for name, is_set in flags.items() if is_set],
         None if reported is None else [reported[0], list(reported[1])],
         content,
+        None if because_of is None else list(because_of),
+        None if item.made is None else [[name, number] for name, number in item.made.items()],
     ]
     return Frame(FrameType.MESSAGE, pack(payload))
 
@@ -126,6 +135,12 @@ def read(frame: Frame) -> list[Any]:
     return fields[1:]
 
 
+def read_because_of(fields: list[Any]) -> tuple[int, str] | None:
+    """What an M says of the message that it was made because of: its id, and the name of what was made."""
+    because = fields[13] if len(fields) > 13 else None
+    return None if because is None else (because[0], because[1])
+
+
 def read_message(fields: list[Any]) -> tuple[QueuedMessage, bytes | None, tuple[int, list[int]] | None]:
     """What an M says: message, content, results of another message that it reports."""
     number, arrived, sender, source, people, size, lines, ret, envid, added, flags, reported, content = fields[:13]
@@ -151,6 +166,8 @@ def read_message(fields: list[Any]) -> tuple[QueuedMessage, bytes | None, tuple[
     for name in flags:
         if name in ("receipt", "test", "smtputf8", "ruled"):
             setattr(item, name, True)
+    if len(fields) > 14 and fields[14]:
+        item.made = {str(name): int(number) for name, number in fields[14]}
     return item, content, None if reported is None else (reported[0], reported[1])
 
 

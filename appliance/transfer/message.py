@@ -163,6 +163,8 @@ class QueuedMessage:
     finished: bool = False
     report_due: float = 0.0
     """When the results that are not told yet are to be reported; 0: nothing is planned."""
+    made: dict[str, int] | None = None
+    """Messages that were made because of this one, by the names that their makers gave them (`made_for`)."""
 
     @property
     def wire_size(self) -> int:
@@ -192,6 +194,16 @@ class QueuedMessage:
         """The path of `Queue/N.msg`, made if need be: envelope lines, an empty line, the content."""
         assert self.contents is not None
         return await self.contents.file(self)
+
+    def made_for(self, name: str) -> int | None:
+        """The id of the message that was made because of this one under that name, in this life or before a crash."""
+        return None if self.made is None else self.made.get(name)
+
+    def remember(self, name: str, number: int) -> None:
+        """That message was made because of this one."""
+        if self.made is None:
+            self.made = {}
+        self.made[name] = number
 
     @property
     def done(self) -> bool:

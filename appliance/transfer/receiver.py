@@ -189,14 +189,27 @@ class Submission:
         message.test = self._test
         return message
 
-    async def submit(self, *, reported: tuple[QueuedMessage, Sequence[Recipient]] | None = None) -> int:
+    async def submit(
+        self,
+        *,
+        reported: tuple[QueuedMessage, Sequence[Recipient]] | None = None,
+        because_of: tuple[QueuedMessage, str] | None = None,
+    ) -> int:
         """The message is durable, and the server answers for it, when this returns its id.
 
         Raises Malformed, NoSpace, ValueError (no recipients), JournalError, OSError; then there is no message. When the
         caller is cancelled there is one, or none. `reported`: it tells these results of another message (dequeuer).
+
+        `because_of`: it is made because of a message that is still in the queue, under a name that its maker chooses (a copy
+        for a group, the third action of a rule for an account). Each name is used once in the life of that message, over
+        crashes too: when there is such a message already, nothing is made and its id is returned. So a maker that is asked
+        again after a crash does again what it did. `QueuedMessage.made_for` tells beforehand.
         """
         if self._over:
             raise ValueError("the submission is over")
+        if because_of is not None and (known := because_of[0].made_for(because_of[1])) is not None:
+            await self.abandon()
+            return known
         try:
             if not self.recipients:
                 raise ValueError("no recipients")
@@ -210,7 +223,9 @@ class Submission:
             else:
                 message, content = await self._close_file(), None
             message.size, message.lines = self.size, self.lines
-            await self._receiver.spool.add(message, content, refusable=self._refusable, reported=reported)
+            await self._receiver.spool.add(
+                message, content, refusable=self._refusable, reported=reported, because_of=because_of
+            )
         except BaseException:
             await self.abandon()
             raise

@@ -70,11 +70,16 @@ class Replay:
             known = self.messages.get(number)
             if known is not None:
                 message.unsafe = known[0].unsafe
+                if known[0].made:
+                    message.made = {**known[0].made, **(message.made or {})}
             self.messages[number] = (message, content)
             if reported is not None and reported[0] in self.messages:
                 about = self.messages[reported[0]][0]
                 for index in reported[1]:
                     about.recipients[index].reported = True
+            because_of = frames.read_because_of(fields)
+            if because_of is not None and because_of[0] in self.messages:
+                self.messages[because_of[0]][0].remember(because_of[1], number)
             return
         if kind == FrameType.STATUS and number == 0:
             _, module, host, until, reason = fields[:5]

@@ -125,6 +125,7 @@ class Spool:
         *,
         refusable: bool = True,
         reported: tuple[QueuedMessage, Sequence[Recipient]] | None = None,
+        because_of: tuple[QueuedMessage, str] | None = None,
     ) -> None:
         """Take responsibility: durable when it returns. `content` is None if N.msg is durable already.
 
@@ -136,10 +137,13 @@ class Spool:
             if refusable:
                 self.check_space()
                 await self.journal.room()
-            ticket = self.journal.append(frames.message(message, content, about), refusable=refusable)
+            cause = None if because_of is None else (because_of[0].id, because_of[1])
+            ticket = self.journal.append(frames.message(message, content, about, cause), refusable=refusable)
         except JournalFull as error:
             raise NoSpace(str(error)) from error
         message.position = ticket.position
+        if because_of is not None:  # now: frames of that message that come behind this one must tell it too
+            because_of[0].remember(because_of[1], message.id)
         self._enlist(message, content)
         self.journal.hurry()
         with trio.CancelScope(shield=True):

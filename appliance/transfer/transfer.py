@@ -27,7 +27,7 @@ from appliance.transfer.banned import BannedLines
 from appliance.transfer.dequeuer import Dequeuer
 from appliance.transfer.enqueuer import Enqueuer, Routing
 from appliance.transfer.foreign import ForeignQueue
-from appliance.transfer.message import Envelope, Source
+from appliance.transfer.message import Envelope, QueuedMessage, Source
 from appliance.transfer.queues import DeliveryModule, Queues
 from appliance.transfer.receiver import Receiver, Submission
 from appliance.transfer.recovery import Recovery
@@ -142,9 +142,15 @@ class Transfer:
         await self.spool.close()
 
     async def submit_text(
-        self, sender: str, recipients: Iterable[str | Envelope], message: bytes, source: Source
+        self,
+        sender: str,
+        recipients: Iterable[str | Envelope],
+        message: bytes,
+        source: Source,
+        *,
+        because_of: tuple[QueuedMessage, str] | None = None,
     ) -> int:
-        """Make a message of store-form octets; durable when its id is returned.
+        """Make a message of store-form octets; durable when its id is returned. `because_of` as in `Submission.submit`.
 
         ValueError for an empty list of recipients, and what `Submission.submit` raises.
         """
@@ -153,7 +159,7 @@ class Transfer:
             for recipient in recipients:
                 submission.add(Envelope(recipient) if isinstance(recipient, str) else recipient)
             await submission.write(message)
-            return await submission.submit()
+            return await submission.submit(because_of=because_of)
 
     def declare(self, operations: Operations) -> None:
         """The queue monitors, and the banned lines, as operations."""

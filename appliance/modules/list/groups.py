@@ -117,6 +117,9 @@ class GroupModule:
             self._fail(entry, "5.4.6", "GroupLoop")
             return
         final = group.settings[d.GROUP_REPORT_DELIVERY]
+        if message.made_for(_name(group)) is not None:  # a crash came between the copy and its record
+            self._sent(entry, final)
+            return
         members = await self._members(group, message, header)
         if not members:
             entry.finish(entry.recipients, Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("GroupNobody")))
@@ -125,6 +128,9 @@ class GroupModule:
         number = await self._submit(group, message, header, [Envelope(name, notify, original) for name in members])
         self._copies.add()
         self.log.low("[%d] sent as [%d] to %d members of %s", message.id, number, len(members), group.full_name)
+        self._sent(entry, final)
+
+    def _sent(self, entry: QueueEntry, final: bool) -> None:
         if final:
             outcome = Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("GroupDelivered"))
         else:
@@ -162,7 +168,7 @@ class GroupModule:
                     continue
                 await submission.write(piece[skip:] if skip else piece)
                 skip = 0
-            return await submission.submit()
+            return await submission.submit(because_of=(message, _name(group)))
 
     def _received(self, group: Group, message: QueuedMessage) -> bytes:
         host = self.domains.main.name
@@ -174,6 +180,11 @@ class GroupModule:
 def _mark(group: Group) -> bytes:
     """How a Received field begins that was put on here."""
     return b"from GROUP %s " % group.full_name.encode("ascii", "replace")
+
+
+def _name(group: Group) -> str:
+    """What the copy for the group is called among the messages that are made because of one."""
+    return f"GROUP {group.full_name}"
 
 
 def _wishes(recipients: Sequence[Recipient]) -> tuple[str, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from trio.testing import MockClock
 
 from appliance.formats.data import Value
 from appliance.formats.headers import get_all
+from appliance.kernel.disk import InLoopDisk
 from appliance.objects.domain import Group
 from appliance.transfer.message import Envelope
-from tests.modules.house import MESSAGE, House, quiet
+from tests.kernel.disk_testing import RecordingFiles, crashes, replay
+from tests.modules.house import MESSAGE, House, house, quiet
 
 
 async def group(office: House, name: str, *members: str, **settings: Value) -> Group:
@@ -146,3 +151,31 @@ async def test_processes_of_the_module(office: House, autojump_clock: MockClock)
     await office.list_settings.update({"Processors": "1"})
     await quiet()
     assert await counts(office, "alice") == [1]
+
+
+async def test_no_crash_repeats_a_copy(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Power goes at any moment after the copy was submitted: each member has the message once."""
+    base = tmp_path / "base"
+    async with house(base) as office:
+        await office.account("alice")
+        await office.account("carol")
+        await group(office, "team", "alice", "carol", "x@far.test")
+    record = RecordingFiles(str(base))
+    async with house(base, disk=InLoopDisk(record), loopback=False) as office:
+        await office.send("team@office.test")
+        record.mark("accepted")
+        await quiet()
+    tried = 0
+    for length, left in crashes(record.log, each=1, start=record.start, step=2):
+        if all(operation.path != "accepted" for operation in record.log[:length]):
+            continue
+        tried += 1
+        into = tmp_path / "crash"
+        into.mkdir()
+        replay(left, str(into))
+        async with house(into, loopback=False) as office:
+            await quiet(3)
+            assert await counts(office, "alice", "carol") == [1, 1], length
+            assert len(office.smtp.sent) <= 1
+        shutil.rmtree(into)
+    assert tried > 10
