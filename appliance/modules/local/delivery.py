@@ -11,7 +11,7 @@ Trouble with the disk or the account's files delays, it never bounces.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
@@ -41,11 +41,12 @@ from appliance.modules.local.texts import TEXTS
 from appliance.objects import declarations as d
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
-from appliance.transfer.message import Kind, Outcome, Recipient, Stored
+from appliance.rules.ruling import Ruling
+from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
 from appliance.transfer.queues import ModuleQueue, QueueEntry
 from appliance.transfer.transfer import Transfer
 
-__all__ = ["LocalModule"]
+__all__ = ["AccountRules", "LocalModule"]
 
 RECHECK: Final = 60.0
 """Seconds until an account that holds its mail back is looked at again."""
@@ -55,12 +56,30 @@ _BATCH: Final = 32
 _BATCH_BYTES: Final = 1 << 20
 
 
+class AccountRules(Protocol):
+    """The rules of a domain and of an account (manual, chapter 28), as seen from here."""
+
+    def concern(self, account: Account) -> bool:
+        """Whether there are any for the account; costs nothing if there are none."""
+        ...
+
+    async def rule(self, account: Account, message: QueuedMessage, recipients: Sequence[Recipient]) -> Ruling:
+        """Apply them to a message that `recipients` brought to the account. Asked again (after a delay or a restart), it does
+        nothing twice. OSError if the message cannot be read."""
+        ...
+
+    def done(self, account: Account, message: QueuedMessage) -> None:
+        """The account has the message, or will not get it: what was remembered for a second question may go."""
+        ...
+
+
 class _Job(NamedTuple):
-    """One delivery: the recipients of an entry that get the same copy."""
+    """One delivery: the recipients of an entry that get the same copy, and what they are told if not "delivered"."""
 
     entry: QueueEntry
     recipients: list[Recipient]
     delivery: Delivery
+    outcome: Outcome | None = None
 
 
 class LocalModule:
@@ -77,6 +96,7 @@ class LocalModule:
         strings: Strings,
         statistics: Statistics | None = None,
     ) -> None:
+        self.rules: AccountRules | None = None
         self.domains = domains
         self.settings = settings
         self.accounts = accounts
@@ -187,7 +207,7 @@ class LocalModule:
                 entry.finish(entry.recipients, Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalTest")))
                 continue
             try:
-                await self._prepare(entry, jobs)
+                await self._prepare(account, entry, jobs)
             except OSError as error:
                 self.log.failure("[%d] cannot be read: %s", entry.message.id, error)
                 entry.delay(None, TROUBLE, str(error))
@@ -204,16 +224,24 @@ class LocalModule:
                 self._refused(account, job, result)
                 continue
             message = job.entry.message
-            outcome = Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalDelivered"))
+            outcome = job.outcome or Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalDelivered"))
             job.entry.finish(job.recipients, outcome, Stored(account.full_name, result.record))
+            if self.rules is not None:
+                self.rules.done(account, message)
             self._delivered.add()
             self._bytes.add(message.size)
             if self.log.enabled(4):
                 self.log.low("[%d] stored in %s", message.id, account.full_name)
 
-    async def _prepare(self, entry: QueueEntry, jobs: list[_Job]) -> None:
+    async def _prepare(self, account: Account, entry: QueueEntry, jobs: list[_Job]) -> None:
         """The deliveries of an entry: one, unless a mailbox is addressed or the account is unified for some of them only."""
         message = entry.message
+        ruling: Ruling | None = None
+        if self.rules is not None and self.rules.concern(account):
+            # An addressed mailbox is beyond the rules (manual, chapter 30, Direct Mailbox).
+            ruled = [r for r in entry.recipients if r.route is not None and not r.route.mailbox]
+            if ruled:
+                ruling = await self.rules.rule(account, message, ruled)
         content = await content_of(message)
         size = len(content) if isinstance(content, bytes) else message.size
         sender = message.sender.encode("utf-8", "surrogateescape")
@@ -222,8 +250,24 @@ class LocalModule:
             field, addresses = "", []
             if unified or self.settings[ALWAYS_ADD]:
                 field, addresses = self.settings[ENVELOPE_FIELD], envelope_addresses(recipients, unified)
-            store = Store(mailbox or "INBOX", added=added_header(message, sender, field, addresses))
-            jobs.append(_Job(entry, recipients, Delivery(message.id, content, size, sender, now, (store,))))
+            added = added_header(message, sender, field, addresses)
+            stores: tuple[Store, ...] = (Store(mailbox or "INBOX", added=added),)
+            outcome: Outcome | None = None
+            if ruling is not None and not mailbox:
+                if ruling.action == "later":
+                    for recipient in recipients:
+                        entry.delay(recipient, ruling.seconds, ruling.text)
+                    continue
+                outcome = _verdict(ruling)
+                stores = _stores(ruling, added)
+                ruling.copies = []  # stored with the first of the copies
+                if not stores:
+                    assert outcome is not None
+                    entry.finish(recipients, outcome)
+                    if self.rules is not None:
+                        self.rules.done(account, message)
+                    continue
+            jobs.append(_Job(entry, recipients, Delivery(message.id, content, size, sender, now, stores), outcome))
 
     def _refused(self, account: Account, job: _Job, error: AccountError) -> None:
         """The account did not take it: what that means for the recipients."""
@@ -246,6 +290,21 @@ class LocalModule:
         self.log.problem("[%d] not stored in %s now: %s", entry.message.id, account.full_name, reason)
         for recipient in job.recipients:
             entry.delay(recipient, seconds, reason)
+
+
+def _verdict(ruling: Ruling) -> Outcome | None:
+    """What the recipients are told because of the rules; None is what they are told without."""
+    if ruling.action == "discard":
+        return Outcome(Kind.DELIVERED, "2.0.0", "discarded")
+    return Outcome(Kind.FAILED, "5.7.1", ruling.text) if ruling.action == "reject" else None
+
+
+def _stores(ruling: Ruling, added: bytes) -> tuple[Store, ...]:
+    """The copies that rules asked for, then the one for the INBOX."""
+    stores = [Store(copy.mailbox, copy.flags, added=added + copy.added) for copy in ruling.copies]
+    if ruling.action == "keep":
+        stores.append(Store("INBOX", ruling.flags, added=added + ruling.added))
+    return tuple(stores)
 
 
 def _take(queue: ModuleQueue) -> list[QueueEntry]:
