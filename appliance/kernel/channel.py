@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -32,7 +31,6 @@ __all__ = [
     "Endpoint",
     "TlsInfo",
     "accepted_channel",
-    "channel_pair",
     "connect",
     "plain_address",
 ]
@@ -588,117 +586,3 @@ def _system_text(error: OSError) -> str:
     import os
 
     return os.strerror(error.errno) if error.errno else _reason(error)
-
-
-# -- the memory pair ------------------------------------------------------------------------------------------------------
-
-
-class _Pipe:
-    """One direction: at most `capacity` bytes wait in it, and no more are taken until the reader takes some."""
-
-    __slots__ = ("capacity", "ended", "held", "pieces", "reader", "reset", "writer")
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.pieces: deque[bytes] = deque()
-        self.held = 0
-        self.ended = False
-        self.reset = False
-        self.reader: trio.Event | None = None
-        self.writer: trio.Event | None = None
-
-    def wake(self) -> None:
-        for event in (self.reader, self.writer):
-            if event is not None:
-                event.set()
-        self.reader = self.writer = None
-
-    def put(self, data: bytes | memoryview) -> int:
-        if self.reset:
-            raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-        room = self.capacity - self.held
-        if room <= 0:
-            raise BlockingIOError
-        piece = bytes(data[:room])
-        if piece:
-            self.pieces.append(piece)
-            self.held += len(piece)
-            self.wake()
-        return len(piece)
-
-    def take(self, limit: int) -> bytes:
-        if self.pieces:
-            first = self.pieces.popleft()
-            if len(first) > limit:
-                self.pieces.appendleft(first[limit:])
-                first = first[:limit]
-            self.held -= len(first)
-            self.wake()
-            return first
-        if self.ended:
-            return b""
-        raise BlockingIOError
-
-
-class MemoryWire:
-    """One end of a connection inside the process."""
-
-    __slots__ = ("_closed", "_in", "_out")
-
-    def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
-        self._in = incoming
-        self._out = outgoing
-        self._closed = False
-
-    def recv(self, limit: int, /) -> bytes:
-        return self._in.take(limit)
-
-    def send(self, data: bytes | memoryview, /) -> int:
-        if self._out.ended:
-            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-        return self._out.put(data)
-
-    async def readable(self) -> None:
-        await trio.lowlevel.checkpoint()
-        while not (self._in.pieces or self._in.ended or self._closed):
-            if self._in.reader is None:  # one is left there by a wait that was cancelled
-                self._in.reader = trio.Event()
-            await self._in.reader.wait()
-        if self._closed:
-            raise trio.ClosedResourceError
-
-    async def writable(self) -> None:
-        await trio.lowlevel.checkpoint()
-        while not (self._out.held < self._out.capacity or self._out.reset or self._closed):
-            if self._out.writer is None:
-                self._out.writer = trio.Event()
-            await self._out.writer.wait()
-        if self._closed:
-            raise trio.ClosedResourceError
-
-    def end(self) -> None:
-        self._out.ended = True
-        self._out.wake()
-
-    def close(self) -> None:
-        self._closed = True
-        self._in.reset = True
-        self._out.ended = True
-        self._in.wake()
-        self._out.wake()
-
-
-def channel_pair(
-    *,
-    client: str = "127.0.0.1",
-    server: str = "127.0.0.1",
-    port: int = 25,
-    capacity: int = PIECE,
-) -> tuple[Channel, Channel]:
-    """Two channels that are connected in memory, (client's, server's). For tests, and for a server that talks to itself.
-
-    It behaves as a socket pair does, TLS, half-close, reset and back-pressure (`capacity` bytes) included.
-    """
-    forth, back = _Pipe(capacity), _Pipe(capacity)
-    near, far = Endpoint(client, 40000), Endpoint(server, port)
-    return Channel(MemoryWire(back, forth), far, near), Channel(MemoryWire(forth, back), near, far)

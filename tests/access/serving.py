@@ -18,9 +18,10 @@ from appliance.access.pwd import settings as pwd_settings
 from appliance.access.pwd.service import PwdService
 from appliance.accounts.login import Logins
 from appliance.administration.cli import CommandLine
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.log import Logger
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.operations import Operations
 from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.sessions import Sessions

@@ -13,9 +13,10 @@ from trio.testing import MockClock
 
 from appliance.accounts.login import Login, LoginRefused, Logins, SenderLogins
 from appliance.formats.passwords import derive
-from appliance.kernel.channel import Channel, channel_pair
+from appliance.kernel.channel import Channel
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.peers import CLIENT_ONLY, IP_ADDRESSES, Peers
 from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.kernel.strings import Strings

@@ -18,10 +18,10 @@ from appliance.kernel.channel import (
     ChannelTimeout,
     Endpoint,
     accepted_channel,
-    channel_pair,
     connect,
     plain_address,
 )
+from appliance.kernel.memory_channel import channel_pair
 
 
 def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:

@@ -7,8 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.kernel.channel import Channel, ChannelClosed, channel_pair
+from appliance.kernel.channel import Channel, ChannelClosed
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings
 from appliance.kernel.supervisor import GENERAL, ComponentFailed, LoopWatch, Supervisor, pace, run_session

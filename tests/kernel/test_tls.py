@@ -11,11 +11,12 @@ import trustme
 
 from appliance.kernel import certificates
 from appliance.kernel.certificates import Attributes
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.clock import SystemClock
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.files import SECRET_MODE
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.settings import Settings
 from appliance.kernel.settings_files import DictionaryFile
 from appliance.kernel.tls import TLS, Credentials, Tls

@@ -8,8 +8,9 @@ import pytest
 import trio
 import trio.testing
 
-from appliance.kernel.channel import Channel, channel_pair
+from appliance.kernel.channel import Channel
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.web.front import KEEP_ALIVE, HttpFront
 
 

@@ -13,13 +13,13 @@ import pytest
 import trio
 
 from appliance.kernel import components
-from appliance.kernel.channel import channel_pair
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.listener import listener_settings
 from appliance.kernel.log import LOG, Log, MemoryLog
 from appliance.kernel.log_reading import LogReader
 from appliance.kernel.log_reading import declare as declare_logs
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.operations import Caller, Operations
 from appliance.kernel.peers import IP_ADDRESSES
 from appliance.kernel.schedule import SCHEDULE

@@ -26,11 +26,12 @@ from appliance.accounts.gate import Accounts
 from appliance.accounts.login import Logins
 from appliance.formats import passwords
 from appliance.formats.bodystructure import summary
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import Logger, MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.notices import Notices
 from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.sessions import Sessions

@@ -16,8 +16,9 @@ from appliance.access.pop.service import PopService
 from appliance.access.pop.settings import SETTINGS, TEXTS
 from appliance.accounts.client import AccountError, AccountSession, Flag, pack, unpack
 from appliance.formats import passwords
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.log import Logger, MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.notices import Notices
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings

@@ -21,9 +21,10 @@ from appliance.accounts.client import AccountSession
 from appliance.administration.cli import CommandLine
 from appliance.formats import passwords
 from appliance.formats.data import Value, parse, render_file
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.log import Logger, MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.operations import Operations, Right
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings, Storage

@@ -10,11 +10,12 @@ import pytest
 import trio
 
 from appliance.formats.passwords import ScramKeys
-from appliance.kernel.channel import Channel, channel_pair
+from appliance.kernel.channel import Channel
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.kernel.statistics import Statistics

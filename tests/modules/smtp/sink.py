@@ -11,11 +11,12 @@ from typing import Any
 import trio
 import trustme
 
-from appliance.kernel.channel import Channel, ChannelError, channel_pair
+from appliance.kernel.channel import Channel, ChannelError
 from appliance.kernel.clock import TrioClock
 from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import MemoryLog
+from appliance.kernel.memory_channel import channel_pair
 from appliance.kernel.operations import Caller
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings

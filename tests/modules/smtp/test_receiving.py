@@ -10,7 +10,7 @@ import trio
 import trio.testing
 import trustme
 
-from appliance.kernel.channel import channel_pair
+from appliance.kernel.memory_channel import channel_pair
 from tests.modules.smtp.conftest import STRANGER, Peer, World
 
 TEXT = b"From: joe@far.test\r\nSubject: hello\r\n\r\nfirst\r\n"
