@@ -6,7 +6,6 @@ state of their own (open accounts, queues) take part or refuse.
 
 from __future__ import annotations
 
-import hashlib
 import os.path
 import secrets
 import socket
@@ -18,17 +17,16 @@ import trio
 from appliance.formats.data import Value
 from appliance.formats.passwords import Encryption, PasswordError, check_new, is_one_way, store
 from appliance.kernel.disk import Disk
-from appliance.kernel.files import Files
 from appliance.kernel.operations import SERVER_RIGHTS, OperationError, Right
 from appliance.kernel.settings import SettingError, Settings, Storage
 from appliance.objects import declarations as d
+from appliance.objects import places
 from appliance.objects.domain import KINDS, MAILDIR, MULTI, TEXT, Account, Domain, Forwarder, Group, Part
 from appliance.objects.index import Entry
 from appliance.objects.lifecycle import Change, Lifecycle
 from appliance.objects.names import domain_name, object_name, split_name
 
 NO_ACCOUNT, NO_DOMAIN = 512, 513
-_SUFFIXES = {".macnt": MULTI, ".mbox": TEXT, ".mdir": MAILDIR}
 
 
 class Domains:
@@ -96,7 +94,7 @@ class Domains:
     async def _read(self, name: str, directory: str, *, main: bool) -> Domain:
         domain = self._new(name, directory, main=main)
         await self.disk.mkdir(os.path.join(directory, "Settings"), parents=True)
-        await self.disk.run(_move_old_files, directory)
+        await self.disk.run(places.move_old_files, directory)
         await domain.load()
         for local, (kind, place) in (await self._listed(domain)).items():
             if local not in domain.objects:
@@ -112,7 +110,7 @@ class Domains:
             if listed is not None and all(kind in KINDS for kind, _ in listed.values()):
                 return listed
             domain.index.kept = False
-        return await self.disk.run(_scan, domain.directory)
+        return await self.disk.run(places.scan, domain.directory)
 
     async def _follow_index(self, domain: Domain) -> None:
         wanted = domain.settings[d.GENERATE_INDEX]
@@ -306,7 +304,7 @@ class Domains:
                 values.pop(setting.key, None)
             values.update(settings or {})
             aliases = d.ALIASES.parse(values.pop("Aliases")) if "Aliases" in values else ()
-            account = Account(domain, local, kind, _place(domain, local, kind))
+            account = Account(domain, local, kind, places.place(domain, local, kind))
             _checked(account.settings, values)
             if encode:
                 await self._encode(account, values)
@@ -343,7 +341,7 @@ class Domains:
                 raise OperationError("The account has this name already")
             self._free(target, local)
             await account.ready()
-            place = _place(target, local, account.kind)
+            place = places.place(target, local, account.kind)
             if target is old_domain and target.settings[d.RENAME_IN_PLACE]:
                 place = os.path.join(os.path.dirname(old_place), os.path.basename(place))
 
@@ -351,7 +349,7 @@ class Domains:
                 for domain in {old_domain, target}:
                     await domain.index.begin()
                 await self.disk.run(
-                    _move,
+                    places.move,
                     account.kind,
                     os.path.join(old_domain.directory, old_place),
                     os.path.join(target.directory, place),
@@ -415,7 +413,7 @@ class Domains:
                 if domain.rpop.pop(account.name, None) is not None:
                     await domain.save_rpop()
                 await self._members(domain, account.name, None)
-                await self.disk.run(_remove, account.kind, os.path.join(domain.directory, account.place))
+                await self.disk.run(places.remove, account.kind, os.path.join(domain.directory, account.place))
                 await domain.index.done((account.name,), {})
 
             await self.lifecycle.perform(Change("remove", domain, account), _Last(do))
@@ -563,79 +561,3 @@ def _host_name() -> str:
         return domain_name(name)
     except OperationError:
         return "localhost"
-
-
-def _letters(name: str, count: int) -> list[str]:
-    digest = hashlib.sha256(name.encode()).digest()
-    return [chr(97 + digest[i] % 26) for i in range(count)]
-
-
-def _place(domain: Domain, name: str, kind: str) -> str:
-    """The relative path of a new account under the domain's foldering method (manual, chapter 18)."""
-    method = domain.settings[d.FOLDERING]
-    # A folder's name neither begins nor ends with a point: such files are hidden, or not possible everywhere.
-    letters = list(name[:2].replace(".", "_"))
-    folders = {
-        "flat": [],
-        "2 Letters 1 Level": ["".join(letters) + ".sub"],
-        "2 Letters 2 Levels": [letter + ".sub" for letter in letters],
-        "Hashed 1 Level": ["".join(_letters(name, 2)) + ".sub"],
-        "Hashed 2 Levels": [letter + ".sub" for letter in _letters(name, 2)],
-    }[method]
-    return os.path.join(*folders, name + ".macnt" if kind == MULTI else name)
-
-
-#: Service files that early versions kept in the domain's directory itself.
-_OLD_FILES = ("Access.settings", "Domain.settings", "Template.settings", "RPOP.data", "Aliases.data")
-
-
-def _move_old_files(files: Files, directory: str) -> None:
-    for name in _OLD_FILES:
-        old, new = os.path.join(directory, name), os.path.join(directory, "Settings", name)
-        if files.exists(old) and not files.exists(new):
-            files.rename(old, new)
-            files.sync_directory(os.path.dirname(new))
-
-
-def _scan(files: Files, directory: str) -> dict[str, Entry]:
-    """All accounts of a domain directory and its `.sub` trees."""
-    found: dict[str, Entry] = {}
-    stack = [""]
-    while stack:
-        below = stack.pop()
-        entries = files.listdir(os.path.join(directory, below))
-        names = set(entries)
-        for entry in entries:
-            stem, suffix = os.path.splitext(entry)
-            if suffix == ".sub":
-                stack.append(os.path.join(below, entry))
-            elif suffix in _SUFFIXES and stem and (suffix == ".macnt" or f"{stem}.settings" in names):
-                kind = _SUFFIXES[suffix]
-                found.setdefault(stem.lower(), (kind, os.path.join(below, entry if kind == MULTI else stem)))
-    return found
-
-
-_SINGLE_FILES = (".mbox", ".mdir", ".settings", ".info", ".index", ".public", ".prefs", ".dst")
-
-
-def _paths(files: Files, kind: str, path: str) -> list[str]:
-    if kind == MULTI:
-        return [path]
-    return [path + suffix for suffix in _SINGLE_FILES if files.exists(path + suffix)]
-
-
-def _move(files: Files, kind: str, old: str, new: str) -> None:
-    files.make_directories(os.path.dirname(new))
-    for path in _paths(files, kind, old):
-        files.rename(path, new + path[len(old) :])
-    for parent in {os.path.dirname(old), os.path.dirname(new)}:
-        files.sync_directory(parent)
-
-
-def _remove(files: Files, kind: str, path: str) -> None:
-    for item in _paths(files, kind, path):
-        if files.stat(item).is_directory:
-            files.remove_tree(item)
-        else:
-            files.unlink(item)
-    files.sync_directory(os.path.dirname(path))
