@@ -24,6 +24,7 @@ from appliance.modules.smtp.settings import (
     DATA_TIMEOUT,
     ERROR_LIMIT,
     FORCE_AUTH,
+    HOLD_DOMAINS,
     LINE_ENDS,
     NON_CLIENTS,
     RCPT_LIMIT,
@@ -33,7 +34,7 @@ from appliance.modules.smtp.settings import (
     WAKEUP_FROM,
     applies,
 )
-from appliance.modules.smtp.surroundings import Surroundings
+from appliance.modules.smtp.surroundings import Surroundings, Turned
 from appliance.protocols.smtp import Reply, SmtpServer, State, ehlo_reply
 from appliance.protocols.smtp import events as e
 from appliance.router.parsing import is_simple
@@ -52,11 +53,13 @@ _UNKNOWN_DOMAIN = "5.1.2"
 
 
 class ReceivingSession:
-    """`run` is the whole session."""
+    """`run` is the whole session. `called`: we made the connection and asked for the mail (ATRN); what protects us from
+    strangers is not for the host that keeps our mail."""
 
     __slots__ = (
         "_around",
         "_authentication",
+        "_called",
         "_channel",
         "_errors",
         "_listed",
@@ -69,11 +72,14 @@ class ReceivingSession:
         "_server",
         "_submission",
         "_trapped",
+        "_turned",
         "_unknown",
     )
 
-    def __init__(self, around: Surroundings, channel: Channel, log: Logger) -> None:
+    def __init__(self, around: Surroundings, channel: Channel, log: Logger, *, called: bool = False) -> None:
         self._around = around
+        self._called = called
+        self._turned: Turned | None = None
         self._channel = channel
         self._log = log
         self._server = SmtpServer(utf8=True)
@@ -94,7 +100,7 @@ class ReceivingSession:
     async def run(self) -> None:
         """From the greeting to the end. Raises ChannelError when the connection breaks; an unfinished message is gone."""
         around, channel = self._around, self._channel
-        if not (channel.client or channel.member):
+        if not (channel.client or channel.member or self._called):
             self._listed = await around.blacklisted(channel.peer.address)
             if self._listed is not None:
                 self._log.problem("host %s is blacklisted %s", channel.peer.address, self._listed)
@@ -112,6 +118,9 @@ class ReceivingSession:
                 elif self._server.state is State.ENDED:
                     break
             await self._flush()
+            if self._turned is not None:
+                channel.restore(self._server.unused())
+                await self._turned(channel)
         finally:
             await self._abandon()
 
@@ -142,7 +151,7 @@ class ReceivingSession:
 
     async def _answer(self, event: e.Event, reply: Reply) -> None:
         """Count what was wrong, and put the reply into the batch."""
-        if reply.permanent and not self._channel.member:
+        if reply.permanent and not self._channel.member and not self._called:
             self._errors += 1
             if isinstance(event, e.Rcpt):
                 self._unknown += 1
@@ -226,6 +235,8 @@ class ReceivingSession:
                 return Reply(221, self._text("SMTPByeBye"), "2.0.0")
             case e.Etrn():
                 return await self._etrn(event)
+            case e.Atrn() | e.Turn():
+                return await self._turn(event)
             case _:
                 return Reply(502, "this command is not supported", "5.5.1")
 
@@ -239,6 +250,8 @@ class ReceivingSession:
             offers.append("8BITMIME")
         if channel.can_start_tls:
             offers.append("STARTTLS")
+        if around.settings[HOLD_DOMAINS]:
+            offers.append("ATRN")
         methods = self._authentication.methods()
         if methods and self._authentication.sender is None:
             offers.append("AUTH " + " ".join(methods))
@@ -278,6 +291,14 @@ class ReceivingSession:
             return Reply(250, f"queue {event.node} is started", "2.0.0")
         return Reply(251, f"no messages wait for {event.node}", "2.0.0")
 
+    async def _turn(self, event: e.Atrn | e.Turn) -> Reply:
+        """ATRN (RFC 2645) and TURN: after a positive reply we are the client on this connection."""
+        sender = self._authentication.sender
+        domains = event.domains if isinstance(event, e.Atrn) else ()
+        account = sender.account if sender is not None else None
+        reply, self._turned = await self._around.turn(domains, account, self._caller())
+        return reply
+
     # -- envelope -----------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
@@ -306,7 +327,7 @@ class ReceivingSession:
         """Why the return-path is not accepted."""
         around, channel, path = self._around, self._channel, event.path
         known = self._authentication.sender is not None
-        verify = not known and not channel.member and applies(around.settings[VERIFY_PATH], channel)
+        verify = not (known or channel.member or self._called) and applies(around.settings[VERIFY_PATH], channel)
         if verify and not path.domain:
             return Reply(553, "a return-path needs a domain", "5.1.7")
         try:

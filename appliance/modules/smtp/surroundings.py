@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from appliance.kernel.strings import Strings
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.verifying import PathVerifier
 from appliance.protocols.sasl import Done
+from appliance.protocols.smtp import Reply
 from appliance.router.route import Purpose, Route
 from appliance.transfer.receiver import Receiver
 
@@ -64,12 +65,21 @@ def _nothing_waits(host: str) -> bool:
     return False
 
 
+Turned = Callable[[Channel], Awaitable[None]]
+"""What goes on with a connection whose roles were turned: we are the client then."""
+
+
+async def _no_turning(domains: Sequence[str], account: str | None, caller: Caller) -> tuple[Reply, Turned | None]:
+    return Reply(502, "this command is not supported", "5.5.1"), None
+
+
 @dataclass(slots=True)
 class Surroundings:
     """`host()` is the main domain's name; `unique()` a fresh random token; `digests()` whether methods that need a
     readable password are listed; `authority` answers for rights; `blacklisted` tells whether a foreign address is listed,
     and by whom ("" is our own list); `fixed_client` tells whether an address is a client's for ever, not only for the time of
-    a user's session; `release` starts the queue of a host and says whether there was one."""
+    a user's session; `release` starts the queue of a host and says whether there was one; `turn` answers ATRN and TURN of an
+    authenticated account, with what sends the mail after a positive reply."""
 
     settings: Settings
     strings: Strings
@@ -89,3 +99,4 @@ class Surroundings:
     blacklisted: Callable[[str], Awaitable[str | None]] = _not_listed
     fixed_client: Callable[[str], bool] | None = None
     release: Callable[[str], bool] = _nothing_waits
+    turn: Callable[[Sequence[str], str | None, Caller], Awaitable[tuple[Reply, Turned | None]]] = _no_turning
