@@ -163,7 +163,7 @@ class Enqueuer:
             if recipient.route is not None or recipient.taken:
                 continue
             try:
-                route = await self._routing.route(recipient.address)
+                route = await self._routing.route(recipient.target or recipient.address)
             except Refused as refusal:
                 unknown.append((recipient, refusal))
                 continue

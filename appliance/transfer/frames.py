@@ -62,6 +62,7 @@ def message(
             recipient.attempts,
             recipient.reason,
             recipient.warned,
+            recipient.target,
         ]
         for recipient in item.recipients
     ]
@@ -113,7 +114,7 @@ def delivered(item: QueuedMessage, recipients: Iterable[Recipient], stored: Stor
 
 def status(item: QueuedMessage, recipients: Iterable[Recipient]) -> Frame:
     """Q for recipients."""
-    states: list[Value] = [[r.index, r.due, r.attempts, r.reason, r.warned, r.reported] for r in recipients]
+    states: list[Value] = [[r.index, r.due, r.attempts, r.reason, r.warned, r.reported, r.target] for r in recipients]
     return Frame(FrameType.STATUS, pack([_VERSION, item.id, states]))
 
 
@@ -160,6 +161,7 @@ def read_message(fields: list[Any]) -> tuple[QueuedMessage, bytes | None, tuple[
                 attempts,
                 reason,
                 warned,
+                target=person[9] if len(person) > 9 else "",
             )
         )
     item = QueuedMessage(number, sender, Source(*source[:6]), recipients, arrived, size, lines, ret, envid, added)
@@ -189,7 +191,8 @@ def read_stored(fields: list[Any]) -> Stored | None:
 
 
 def apply_status(item: QueuedMessage, fields: list[Any]) -> None:
-    for index, due, attempts, reason, warned, reported in fields[1]:
+    for index, due, attempts, reason, warned, reported, *more in fields[1]:
         recipient = item.recipients[index]
+        recipient.target = more[0] if more else recipient.target
         recipient.due, recipient.attempts, recipient.reason = due, attempts, reason
         recipient.warned, recipient.reported = warned, reported

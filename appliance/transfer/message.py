@@ -92,6 +92,8 @@ class Recipient:
     """How many delay warnings were due so far."""
     taken: bool = False
     """A module has it in hand."""
+    target: str = ""
+    """The address it is routed by instead of its own: what it was accepted for has another name now."""
 
     @property
     def waiting(self) -> bool:

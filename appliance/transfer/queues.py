@@ -116,6 +116,8 @@ class ModuleQueue:
         self.reason = ""
         self.released = False
         """Somebody asked for it: what holds it back does not count until it has been processed."""
+        self.target: Callable[[Recipient], str] | None = None
+        """Set when the host is no more: its recipients are routed again, by that address (`Queues.reroute`)."""
         self.active = 0
         self._places: dict[int, _Place] = {}
         self._ready: deque[_Place] = deque()
@@ -143,10 +145,11 @@ class ModuleQueue:
 
     def delay(self, seconds: float, reason: str) -> None:
         """The whole queue waits that long; kept over a restart. Recipients that the caller has in hand are given back."""
-        self.until = self.queues.clock.now() + seconds
-        self.reason = reason
         self.released = False
-        self.queues.spool.delay_queue(self.module, self.host, self.until, reason)
+        if self.target is None:
+            self.until = self.queues.clock.now() + seconds
+            self.reason = reason
+            self.queues.spool.delay_queue(self.module, self.host, self.until, reason)
         task = trio.lowlevel.current_task()
         for entry in self._entries:
             if entry.task is task or entry.task is None:
@@ -162,6 +165,8 @@ class ModuleQueue:
 
     def _list(self, place: _Place) -> None:
         """Put the place where its next turn will be."""
+        if self.target is not None:
+            self._send_back(place, self.target)
         due = min((r.due for r in place.recipients if r.waiting and not r.taken), default=None)
         if due is None:
             if not any(recipient.waiting for recipient in place.recipients):
@@ -172,6 +177,19 @@ class ModuleQueue:
                 self._ready.append(place)
         else:
             heapq.heappush(self._later, (due, place.message.id))
+
+    def _send_back(self, place: _Place, target: Callable[[Recipient], str]) -> None:
+        """What nobody has in hand is routed again."""
+        leaving = [recipient for recipient in place.recipients if recipient.waiting and not recipient.taken]
+        if not leaving:
+            return
+        place.recipients = [recipient for recipient in place.recipients if recipient not in leaving]
+        for recipient in leaving:
+            recipient.target = target(recipient) or recipient.target
+            recipient.route = None
+            recipient.due = 0.0
+        self.queues.spool.note(place.message, leaving)
+        self.queues.spool.arrived(place.message)
 
     def next_due(self) -> float | None:
         """When something can be done: a wall time, 0 for now, None if nothing waits."""
@@ -342,6 +360,25 @@ class Queues:
         self._schedule(queue)
         return True
 
+    def reroute(self, module: str, host: str, target: Callable[[Recipient], str] = lambda recipient: "") -> int:
+        """The host of this queue is gone or has another name: what waits is routed again, by the address that `target` gives
+        for a recipient (empty: as before), over restarts too. What a module has in hand follows when it gives it back. How
+        many messages."""
+        queue = self._queues.pop((module, host), None)
+        if queue is None:
+            return 0
+        count = len(queue)
+        self.spool.delay_queue(module, host, 0.0, "")
+        queue.until = 0.0
+        queue.target = target
+        queue._ready.clear()
+        queue._later.clear()
+        for place in list(queue._places.values()):
+            place.listed = False
+            queue._list(place)
+        self.log.low("%s(%s): %d messages are routed again", module, host, count)
+        return count
+
     def reconsider(self, module: str | None = None) -> None:
         """Something changed that may let queues go (a schedule, a setting, a new module): look at all of them again."""
         for queue in self.all(module):
@@ -373,8 +410,13 @@ class Queues:
         key = (queue.module, queue.host)
         due = queue.next_due()
         if due is None:
-            if not len(queue) and not queue.active and queue.until <= self.clock.now():
-                self._queues.pop(key, None)
+            if (
+                not len(queue)
+                and not queue.active
+                and queue.until <= self.clock.now()
+                and self._queues.get(key) is queue
+            ):
+                del self._queues[key]
             return
         if queue.held or queue._listed:
             return

@@ -115,6 +115,7 @@ class House:
         )
         self.accounts.shared.safe = self.transfer.safe
         self.transfer.spool.make_safe = self.accounts.make_safe
+        domains.lifecycle.participants.append(self.accounts)
         self.local = LocalModule(
             domains,
             self.local_settings,

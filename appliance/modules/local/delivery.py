@@ -27,6 +27,7 @@ from appliance.kernel.strings import Strings
 from appliance.modules.local.content import added_header, content_of, envelope_addresses
 from appliance.modules.local.distribution import Distribution
 from appliance.modules.local.flow import FlowControl
+from appliance.modules.local.following import Following
 from appliance.modules.local.routing import MODULE
 from appliance.modules.local.settings import (
     ALWAYS_ADD,
@@ -113,8 +114,9 @@ class LocalModule:
         self._failed = statistics.counter("local.failed", "recipients that local delivery refused")
 
     def attach(self) -> None:
-        """Register with the queues, and follow the settings."""
+        """Register with the queues, and follow the settings and the names of accounts."""
         self.transfer.modules[MODULE] = self
+        self.domains.lifecycle.participants.append(Following(self.transfer.queues))
         self.settings.watch(lambda keys: self.transfer.queues.reconsider(MODULE))
 
     # -- what the queues ask ------------------------------------------------------------------------------------------
