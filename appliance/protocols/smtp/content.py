@@ -1,4 +1,4 @@
-"""The message inside DATA: dots, line ends and bounds; both directions, in pieces.
+"""The message inside DATA: dots, line ends and bounds; both directions, in pieces. And the message in chunks of BDAT.
 
 Only CR LF . CR LF ends a message. A CR or LF that stands alone is never taken for a line end while its end is searched,
 and it is either refused or made a line end of its own, so what goes on to another server has only CR LF in it: nothing
@@ -140,6 +140,77 @@ class DataReader:
         if max(self._field + len(fields[0]), *map(len, fields)) > MAX_FIELD:
             self.refuse(FIELD_TOO_LONG)
         self._field = len(fields[-1]) + (self._field if len(fields) == 1 else 0)
+
+
+class ChunkReader:
+    """Takes a message that comes in chunks of told lengths (BDAT, RFC 3030): `begin` for each chunk, then `take` its pieces
+    until it has `ended`. No dots are stuffed; a line end may be cut by the border of two chunks. The bounds and the rules for
+    lone line ends and NUL are those of DataReader; a last line without its end gets one.
+    """
+
+    __slots__ = ("_clean", "_ended", "_held", "_last", "_left", "_limit", "_line_end", "refusal", "size")
+
+    def __init__(self, *, limit: int = 0, clean: bool = False) -> None:
+        self._limit = limit
+        self._clean = clean
+        self._left = 0
+        self._last = False
+        self._ended = True
+        self._held = b""
+        self._line_end = True
+        self.size = 0
+        self.refusal: Reply | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the chunk was taken to its end."""
+        return self._ended
+
+    @property
+    def last(self) -> bool:
+        """Whether the chunk is the last one of the message."""
+        return self._last
+
+    def refuse(self, reply: Reply) -> None:
+        """Give out no more pieces; the first reply counts."""
+        if self.refusal is None:
+            self.refusal = reply
+
+    def begin(self, size: int, last: bool) -> None:
+        """A chunk of that many octets comes."""
+        self._left, self._last, self._ended = size, last, False
+        self.size += size
+        if self._limit and self.size > self._limit:
+            self.refuse(TOO_BIG)
+
+    def take(self, buffer: bytearray) -> bytes | None:
+        """The next piece in store form (maybe empty), None if more input is needed."""
+        wanted = min(self._left, CHUNK)
+        if len(buffer) < wanted:
+            if self.refusal is not None:
+                self._left -= len(buffer)
+                buffer.clear()
+            return None
+        raw = self._held + bytes(buffer[:wanted])
+        del buffer[:wanted]
+        self._left -= wanted
+        self._ended = not self._left
+        self._held = b""
+        if raw.endswith(b"\r") and not (self._ended and self._last):
+            raw, self._held = raw[:-1], b"\r"
+        store = raw.replace(b"\r\n", b"\n")
+        if b"\r" in store or store.count(b"\n") != len(raw) - len(store):
+            if self._clean:
+                store = store.replace(b"\r", b"\n")
+            else:
+                self.refuse(BARE_LINE_END)
+        if b"\0" in store:
+            self.refuse(HAS_NUL)
+        if store:
+            self._line_end = store.endswith(b"\n")
+        if self._ended and self._last and not self._line_end:
+            store += b"\n"
+        return store if self.refusal is None else b""
 
 
 class DataWriter:

@@ -70,6 +70,25 @@ class DataEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Bdat:
+    """BDAT: a chunk of `size` octets follows (RFC 3030). It has no reply of its own: pieces follow, then ChunkEnd, or DataEnd
+    if it is the last one. Refuse the message now, and no piece of it is given out."""
+
+    size: int
+    last: bool
+    first: bool
+    """Whether the message begins with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEnd:
+    """The end of a chunk that is not the last: octets of the message so far, and the reply that refuses it, if any."""
+
+    size: int
+    refusal: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rset:
     """RSET."""
 
@@ -155,4 +174,4 @@ class Bad:
 
 Event = (
     Helo | Ehlo | Mail | Rcpt | Data | DataChunk | DataEnd | Rset | Noop | Vrfy | Expn | Help | Quit | StartTls | Auth
-) | (AuthResponse | Etrn | Atrn | Turn | Bad)
+) | (AuthResponse | Etrn | Atrn | Turn | Bdat | ChunkEnd | Bad)

@@ -1,10 +1,12 @@
 """SMTP, the server's side (RFC 5321): bytes in, events out; replies in, bytes out.
 
 Two rules. A command is an event only where the order of commands allows it; everything else is a `Bad` with its reply.
-And each event except DataChunk waits for exactly one `reply`, which moves the state: a 250 to MAIL opens a transaction,
-a 250 to RCPT makes DATA possible, a 354 begins the message, a 334 waits for a response, a 220 to STARTTLS for TLS.
+And each event except Bdat and DataChunk waits for exactly one `reply`, which moves the state: a 250 to MAIL opens a
+transaction, a 250 to RCPT makes DATA and BDAT possible, a 354 begins the message, a 334 waits for a response, a 220 to
+STARTTLS for TLS.
 
     CONNECTED --HELO, EHLO--> IDLE --MAIL--> SENDER --RCPT--> RECIPIENTS --DATA--> MESSAGE --end--> IDLE
+    RECIPIENTS --BDAT--> MESSAGE --end of a chunk--> CHUNKS --BDAT--> MESSAGE --end of the last one--> IDLE
     IDLE --AUTH--> IDLE (authenticated)         RSET, HELO, EHLO --> IDLE         any --QUIT--> ENDED
     any --STARTTLS--> TLS --secured()--> CONNECTED
 
@@ -24,7 +26,7 @@ from typing import Final
 from appliance.formats.addresses import AddressError
 from appliance.protocols.sasl import SaslMalformed, decode_initial
 from appliance.protocols.smtp import events
-from appliance.protocols.smtp.content import DataReader
+from appliance.protocols.smtp.content import ChunkReader, DataReader
 from appliance.protocols.smtp.events import Event
 from appliance.protocols.smtp.parameters import ParameterError, parse_mail, parse_rcpt
 from appliance.protocols.smtp.replies import ProtocolError, Reply
@@ -43,23 +45,27 @@ class State(Enum):
     SENDER = auto()
     RECIPIENTS = auto()
     MESSAGE = auto()
+    CHUNKS = auto()
     RESPONSE = auto()
     TLS = auto()
     ENDED = auto()
 
 
-_ANY: Final = frozenset({State.CONNECTED, State.IDLE, State.SENDER, State.RECIPIENTS})
+_ANY: Final = frozenset({State.CONNECTED, State.IDLE, State.SENDER, State.RECIPIENTS, State.CHUNKS})
 _NO_TRANSACTION: Final = frozenset({State.IDLE})
 _IN_TRANSACTION: Final = frozenset({State.SENDER, State.RECIPIENTS})
+_CAN_RESET: Final = _IN_TRANSACTION | {State.CHUNKS}
 
 # The order of commands (RFC 5321, 4.1.4): where each may stand. MAIL wants a greeting before it, RCPT a sender, DATA a
-# recipient; AUTH (RFC 4954, 4), ETRN (RFC 1985, 5) and the turning commands stand outside of a transaction.
+# recipient and no chunk before it (RFC 3030, 2); AUTH (RFC 4954, 4), ETRN (RFC 1985, 5) and the turning commands stand
+# outside of a transaction.
 ORDER: Final[dict[bytes, frozenset[State]]] = {
     b"HELO": _ANY,
     b"EHLO": _ANY,
     b"MAIL": _NO_TRANSACTION,
     b"RCPT": _IN_TRANSACTION,
     b"DATA": frozenset({State.RECIPIENTS}),
+    b"BDAT": frozenset({State.RECIPIENTS, State.CHUNKS}),
     b"RSET": _ANY,
     b"NOOP": _ANY,
     b"VRFY": _ANY,
@@ -77,17 +83,23 @@ _GREET_FIRST: Final = Reply(503, "say EHLO or HELO first", "5.5.1")
 _IN_PROGRESS: Final = Reply(503, "a mail transaction is in progress", "5.5.1")
 _MAIL_FIRST: Final = Reply(503, "MAIL is needed first", "5.5.1")
 _RCPT_FIRST: Final = Reply(503, "no valid recipients", "5.5.1")
+_CHUNKS_FIRST: Final = Reply(503, "the last chunk of the message is missing", "5.5.1")
 _TOO_LONG: Final = Reply(500, "line is too long", "5.5.6")
 _CONTROLS: Final = Reply(500, "command has control symbols", "5.5.2")
 _UNKNOWN: Final = Reply(500, "unknown command", "5.5.1")
+_FOREIGN: Final = Reply(421, "this is SMTP", "4.7.0")
 _NO_PARAMETERS: Final = Reply(501, "this command takes no parameters", "5.5.4")
 _AUTHENTICATED: Final = Reply(503, "already authenticated", "5.5.1")
 _INPUT_BEHIND: Final = Reply(501, "no input may follow STARTTLS", "5.5.2")
+
+#: A browser that a web page sends here would say SMTP commands in the body of its request.
+_OTHER_PROTOCOLS: Final = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"OPTIONS", b"CONNECT"})
 
 _CONTROL_SYMBOLS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(r"[^\s\x00-\x20\x7f]{1,255}")
 _NODE = re.compile(r"[@#]?[A-Za-z0-9_\x80-\U0010ffff](?:[A-Za-z0-9_.\-\x80-\U0010ffff]{0,254})")
 _METHOD = re.compile(rb"[A-Za-z0-9_-]{1,20}")
+_CHUNK = re.compile(rb"([0-9]{1,18})(?:[ \t]+(LAST))?", re.IGNORECASE)
 
 
 class SmtpServer:
@@ -95,10 +107,13 @@ class SmtpServer:
 
     __slots__ = (
         "_buffer",
+        "_chunks",
+        "_misplaced",
         "_open",
         "_reader",
         "_refused",
         "_scanned",
+        "_skip",
         "_skipping",
         "authenticated",
         "clean",
@@ -122,7 +137,12 @@ class SmtpServer:
         self._buffer = bytearray()
         self._scanned = 0
         self._skipping = False
-        self._reader: DataReader | None = None
+        self._reader: DataReader | ChunkReader | None = None
+        #: The message that comes in chunks, between them.
+        self._chunks: ChunkReader | None = None
+        #: Octets of a chunk that nobody wants, and what is to be said at their end.
+        self._skip = 0
+        self._misplaced: events.Bad | None = None
         self._open: Event | None = None
 
     # -- input --------------------------------------------------------------------------------------------------------
@@ -141,7 +161,7 @@ class SmtpServer:
     @property
     def in_message(self) -> bool:
         """Whether the input is the text of a message."""
-        return self.state is State.MESSAGE
+        return self.state is State.MESSAGE or self._misplaced is not None
 
     def unused(self) -> bytes:
         """Take what was received and not used: for the protocol that goes on when the roles were turned."""
@@ -156,13 +176,16 @@ class SmtpServer:
             raise RuntimeError("the event before has no reply yet")
         if self._reader is not None:
             return self._message(self._reader)
+        if self._misplaced is not None:
+            return self._skipped()
         if self.state in (State.TLS, State.ENDED):
             return None
         event = self._line()
-        self._open = event
+        if type(event) is not events.Bdat:
+            self._open = event
         return event
 
-    def _message(self, reader: DataReader) -> Event | None:
+    def _message(self, reader: DataReader | ChunkReader) -> Event | None:
         while not reader.ended:
             piece = reader.take(self._buffer)
             if piece is None:
@@ -170,7 +193,21 @@ class SmtpServer:
             if piece:
                 return events.DataChunk(piece)
         self._reader = None
-        self._open = events.DataEnd(reader.size, reader.refusal)
+        if isinstance(reader, ChunkReader) and not reader.last:
+            self._open = events.ChunkEnd(reader.size, reader.refusal)
+        else:
+            self._chunks = None
+            self._open = events.DataEnd(reader.size, reader.refusal)
+        return self._open
+
+    def _skipped(self) -> Event | None:
+        """The octets of a chunk that came out of order are no commands (RFC 3030, 2)."""
+        taken = min(self._skip, len(self._buffer))
+        del self._buffer[:taken]
+        self._skip -= taken
+        if self._skip:
+            return None
+        self._open, self._misplaced = self._misplaced, None
         return self._open
 
     def _line(self) -> Event | None:
@@ -196,15 +233,15 @@ class SmtpServer:
             line = line.removesuffix(b"\r")
             return events.AuthResponse(line) if response else self._command(line)
 
-    def _command(self, line: bytes) -> Event:
+    def _command(self, line: bytes) -> Event | None:
         if _CONTROL_SYMBOLS.search(line):
             return events.Bad(_CONTROLS)
         word, _, rest = line.partition(b" ")
         word = word.upper()
         if word not in ORDER:
-            return events.Bad(_UNKNOWN, unknown=True)
+            return events.Bad(_FOREIGN if word in _OTHER_PROTOCOLS else _UNKNOWN, unknown=True)
         if self.state not in ORDER[word]:
-            return events.Bad(self._out_of_order(word))
+            return self._misplace(word, rest)
         try:
             return _PARSERS[word](self, rest.strip(b" \t"))
         except ParameterError as error:
@@ -217,10 +254,20 @@ class SmtpServer:
         except _Syntax as error:
             return events.Bad(Reply(501, str(error), "5.5.4"))
 
+    def _misplace(self, word: bytes, rest: bytes) -> Event | None:
+        bad = events.Bad(self._out_of_order(word))
+        chunk = _CHUNK.fullmatch(rest.strip(b" \t")) if word == b"BDAT" else None
+        if chunk is None or not int(chunk[1]):
+            return bad
+        self._skip, self._misplaced = int(chunk[1]), bad
+        return self._skipped()
+
     def _out_of_order(self, word: bytes) -> Reply:
         if self.state is State.CONNECTED:
             return _GREET_FIRST
-        if word == b"DATA":
+        if self.state is State.CHUNKS:
+            return _CHUNKS_FIRST
+        if word in (b"DATA", b"BDAT"):
             return _RCPT_FIRST if self.state is State.SENDER else _MAIL_FIRST
         return _MAIL_FIRST if word == b"RCPT" else _IN_PROGRESS
 
@@ -234,7 +281,7 @@ class SmtpServer:
                 raise RuntimeError("there is no event to reply to")
             case events.Helo() | events.Ehlo() if reply.positive:
                 self.helo, self.extended = event.name, isinstance(event, events.Ehlo)
-                self.state = State.IDLE
+                self.state, self._chunks = State.IDLE, None
             case events.Mail() if reply.positive:
                 self.state = State.SENDER
             case events.Rcpt() if reply.positive:
@@ -245,6 +292,10 @@ class SmtpServer:
                 self._buffer[0:0] = b"\r\n"  # the line end before the text: see DataReader
             case events.DataEnd():
                 self.state = State.IDLE
+            case events.ChunkEnd():
+                self.state = State.CHUNKS if reply.positive else State.IDLE
+                if not reply.positive:
+                    self._chunks = None
             case events.Rset() if reply.positive:
                 self.reset()
             case events.Auth() | events.AuthResponse():
@@ -267,13 +318,14 @@ class SmtpServer:
 
     def reset(self) -> None:
         """Give up the transaction, as RSET does."""
-        if self.state in _IN_TRANSACTION:
-            self.state = State.IDLE
+        if self.state in _CAN_RESET:
+            self.state, self._chunks = State.IDLE, None
 
     def secured(self) -> None:
         """TLS has started: all that was said before is forgotten (RFC 3207, 4.2)."""
         self.state = State.CONNECTED
         self.helo, self.extended, self.authenticated = "", False, False
+        self._chunks = None
         self._buffer.clear()
         self._scanned = 0
 
@@ -290,6 +342,18 @@ class SmtpServer:
 
     def _rcpt(self, rest: bytes) -> Event:
         return parse_rcpt(_behind(rest, b"TO:"))
+
+    def _bdat(self, rest: bytes) -> Event:
+        chunk = _CHUNK.fullmatch(rest)
+        if chunk is None:
+            raise _Syntax("the size of the chunk is expected, and perhaps LAST")
+        first = self._chunks is None
+        if self._chunks is None:
+            self._chunks = ChunkReader(limit=self.size_limit, clean=self.clean)
+        size, last = int(chunk[1]), chunk[2] is not None
+        self._chunks.begin(size, last)
+        self._reader, self.state = self._chunks, State.MESSAGE
+        return events.Bdat(size, last, first)
 
     def _starttls(self, rest: bytes) -> Event:
         if rest:
@@ -367,6 +431,7 @@ _PARSERS: Final[dict[bytes, _Parser]] = {
     b"MAIL": SmtpServer._mail,
     b"RCPT": SmtpServer._rcpt,
     b"DATA": _plain(events.Data()),
+    b"BDAT": SmtpServer._bdat,
     b"RSET": _plain(events.Rset()),
     b"NOOP": lambda server, rest: events.Noop(),
     b"VRFY": _argument(events.Vrfy, needed=True),

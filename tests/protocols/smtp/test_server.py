@@ -209,6 +209,12 @@ def test_a_long_command_line_does_no_harm() -> None:
     assert isinstance(take(server, b"NOOP\r\n"), e.Noop)
 
 
+def test_a_request_of_a_browser_ends_the_dialogue() -> None:
+    server = SmtpServer()
+    assert bad(take(server, b"POST / HTTP/1.1\r\nHost: x\r\n\r\nEHLO a.test\r\n")) == 421
+    assert server.state is State.ENDED and server.next_event() is None
+
+
 def test_bare_line_feeds_end_commands() -> None:
     assert take(greeted(), b"NOOP\n") == e.Noop()
 
@@ -349,6 +355,12 @@ _LINES = st.sampled_from(
         b"RCPT TO:<c@d> NOTIFY=NEVER\r\n",
         b"DATA\r\n",
         b"text\r\n..dots\r\n.\r\n",
+        b"BDAT 6\r\na\r\n.\r\n",
+        b"BDAT 3 LAST\r\nb\r\n",
+        b"BDAT 4 last\r\n\r\nQU",
+        b"BDAT 2\r\nx\r",
+        b"BDAT 0 LAST\r\n",
+        b"BDAT 5000\r\n",
         b"\r\n",
         b"AUTH LOGIN\r\n",
         b"a" * 5000,
@@ -372,6 +384,10 @@ def transcript(data: bytes, cuts: list[int]) -> list[object]:
                 text = b""
             seen.append(event)
             match event:
+                case e.Bdat():
+                    pass
+                case e.ChunkEnd():
+                    server.reply(event.refusal or OK)
                 case e.Bad():
                     server.reply(event.reply)
                 case e.Data():
