@@ -219,6 +219,9 @@ class Server:
         if self.provision is not None:
             await self.provision(self)
         await self.presence.refresh(local_addresses())
+        self.presence.lookup = self._addresses_of
+        self.domains.followers.append(self._follow_domains)
+        await start("domain addresses", self.presence.run)
         self.tls.host_name = self.domains.main.name
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
@@ -229,6 +232,17 @@ class Server:
             await start(listener.name, listener.run)
         self.supervisor.checkpoint.append(self.accounts.checkpoint)
         self.ready.set()
+
+    async def _addresses_of(self, domain: str, by_mx: bool) -> list[str]:
+        """The addresses that the DNS gives for a domain, or for the first of its mail hosts (manual, chapter 18)."""
+        if not by_mx:
+            return await self.resolver.addresses(domain)
+        hosts = await self.resolver.mx(domain)
+        return await self.resolver.addresses(hosts[0].name) if hosts else []
+
+    async def _follow_domains(self) -> None:
+        await self.presence.refresh(local_addresses())
+        await self.tls.refresh()
 
     async def _load_settings(self) -> None:
         try:

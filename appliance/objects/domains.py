@@ -9,7 +9,7 @@ from __future__ import annotations
 import os.path
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import trio
@@ -55,6 +55,8 @@ class Domains:
         )
         self._domains: dict[str, Domain] = {}
         self._names: dict[str, Domain] = {}
+        #: Asked after settings of domains were changed.
+        self.followers: list[Callable[[], Awaitable[None]]] = []
         #: One change of names at a time; look-ups never wait for it.
         self._changing = trio.Lock()
         self.main: Domain
@@ -125,6 +127,8 @@ class Domains:
             for domain in self.all():
                 if domain.settings[d.GENERATE_INDEX] != domain.index.kept:
                     await self._follow_index(domain)
+        for follow in self.followers:
+            await follow()
 
     def _enter(self, domain: Domain) -> None:
         self._domains[domain.name] = domain

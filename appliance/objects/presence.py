@@ -1,15 +1,20 @@
 """Under which addresses and certificates the domains are present (manual, chapters 8 and 18).
 
-Answers are given at once, from lists; `refresh` makes the lists anew (start, the Refresh button, changed settings).
+Answers are given at once, from lists. `refresh` makes the lists anew (start, the Refresh button, changed settings); what it
+takes from the DNS is asked for by `run`, so that neither a start nor a page waits for a name server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
 
 from appliance.formats.iplists import parse_address
 from appliance.kernel.log import Logger
 from appliance.kernel.settings import Storage
+from appliance.kernel.tasks import TaskStatus
 from appliance.kernel.tls import Credentials
 from appliance.objects import declarations as d
 from appliance.objects.domains import Domains
@@ -19,6 +24,8 @@ Lookup = Callable[[str, bool], Awaitable[list[str]]]
 
 
 _ALL = "All Available"
+_AGAIN: Final = 3600.0
+"""Seconds until addresses from the DNS are asked for again."""
 
 
 class Presence:
@@ -32,6 +39,8 @@ class Presence:
         self._local: frozenset[str] = frozenset()
         self._by_address: dict[str, str] = {}
         self._credentials: dict[str, Credentials] = {}
+        self._from_dns: dict[str, list[str]] = {}
+        self._wake = trio.Event()
 
     def domain_of_address(self, local: str) -> str | None:
         """The domain that a local address is assigned to; the main domain has all that no other claims, unless its own are
@@ -63,32 +72,71 @@ class Presence:
     def custom_domains(self) -> list[str]:
         return [domain.name for domain in self.domains if domain.settings[d.CERTIFICATE] == "Custom"]
 
+    @property
+    def local(self) -> frozenset[str]:
+        """The addresses of this computer, as of the last refresh."""
+        return self._local
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """Asks the DNS for the domains that want it: after each refresh, and now and then."""
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            if await self._ask():
+                self._assign()
+            by_dns = any(_by_dns(domain.settings[d.IP_MODE]) for domain in self.domains)
+            with trio.move_on_after(_AGAIN if by_dns else float("inf")):
+                await self._wake.wait()
+
     async def refresh(self, local_addresses: list[str]) -> None:
-        """Recompute everything. Trouble with one domain's DNS names leaves that domain without addresses, and a record."""
+        """Recompute everything that needs no DNS, and let `run` ask for the rest."""
         self._local = frozenset(local_addresses)
-        by_address: dict[str, str] = {}
         credentials: dict[str, Credentials] = {}
         for domain in self.domains:
-            mode = domain.settings[d.IP_MODE]
-            addresses: list[str] = []
-            if mode == "Manually Defined":
-                addresses = [_plain(address) for address in domain.settings[d.IP_ADDRESSES]]
-            elif mode.startswith("by DNS") and self.lookup is not None:
-                try:
-                    addresses = await self.lookup(domain.name, "MX" in mode)
-                except Exception as error:
-                    self._log.problem("addresses of %s are unknown: %s", domain.name, error)
-            for address in addresses:
-                if address and by_address.setdefault(address, domain.name) != domain.name:
-                    self._log.problem(
-                        "address %s of %s is assigned to %s already", address, domain.name, by_address[address]
-                    )
             if domain.settings[d.CERTIFICATE] == "Custom":
                 values = await self._storage(domain.path("Certificate.settings"), 0o600).load()
                 key, certificate = values.get("PrivateKey"), values.get("Certificate")
                 if isinstance(key, str) and isinstance(certificate, str):
                     credentials[domain.name] = Credentials(key, certificate, str(values.get("Chain", "")))
-        self._by_address, self._credentials = by_address, credentials
+        self._credentials = credentials
+        self._assign()
+        self._wake.set()
+
+    async def _ask(self) -> bool:
+        """Whether the DNS gave anything new. Trouble with a domain's names leaves it without addresses, and a record."""
+        found: dict[str, list[str]] = {}
+        for domain in self.domains:
+            mode = domain.settings[d.IP_MODE]
+            if _by_dns(mode) and self.lookup is not None:
+                try:
+                    addresses = await self.lookup(domain.name, "MX" in mode)
+                except Exception as error:
+                    self._log.problem("addresses of %s are unknown: %s", domain.name, error)
+                else:
+                    found[domain.name] = [address for address in addresses if address in self._local]
+        changed = found != self._from_dns
+        self._from_dns = found
+        return changed
+
+    def _assign(self) -> None:
+        by_address: dict[str, str] = {}
+        for domain in self.domains:
+            mode = domain.settings[d.IP_MODE]
+            addresses: list[str] = []
+            if mode == "Manually Defined":
+                addresses = [_plain(address) for address in domain.settings[d.IP_ADDRESSES]]
+            elif _by_dns(mode):
+                addresses = self._from_dns.get(domain.name, [])
+            for address in addresses:
+                if address and by_address.setdefault(address, domain.name) != domain.name:
+                    self._log.problem(
+                        "address %s of %s is assigned to %s already", address, domain.name, by_address[address]
+                    )
+        self._by_address = by_address
+
+
+def _by_dns(mode: str) -> bool:
+    return mode.startswith("by DNS")
 
 
 def _plain(text: str) -> str:

@@ -132,14 +132,19 @@ class Run(Protocol):
     ) -> str: ...
 
 
+def random_tens(low: int, high: int) -> int:
+    """A number from `low` (a multiple of ten, or what is to be added to one) to `high`, in the tens of this worker."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS
+    return random.randrange(low + 10 * worker, high, 10 * WORKERS)
+
+
 def free_offset() -> int:
     """An offset with which all usual ports are free, below the ports that the system gives to clients.
 
     Workers that test side by side take theirs from different tens, so that a port can not be lost to the other between
     this look and the server's start.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS
     while True:
-        offset = random.randrange(11000 + 10 * worker, 21000, 10 * WORKERS)
+        offset = random_tens(11000, 21000)
         if are_free(port + offset for port in (*SERVICES.values(), *OTHER_PORTS)):
             return offset

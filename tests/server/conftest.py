@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from random import randrange
 from urllib.parse import urlencode
 
 import pytest
@@ -23,7 +22,7 @@ from appliance.kernel.network import local_addresses
 from appliance.server import Server, ServerOptions
 from firmware.base import prepare
 from firmware.provision import Provision
-from tests.interop.pillarbox import PASSWORD, Setup
+from tests.interop.pillarbox import PASSWORD, Setup, random_tens
 
 POSTMASTER = Setup().postmaster_password
 HOST = "127.0.0.1"
@@ -312,7 +311,7 @@ def _unchunked(data: bytes) -> bytes:
 def free_offset() -> int:
     """An offset with which all ports of a server are free, below the ports that the system gives to clients."""
     while True:
-        offset = randrange(3005, 23000, 10)
+        offset = random_tens(3005, 23000)
         for port in PORTS.values():
             with closing(socket.socket(socket.AF_INET6)) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
+from appliance.kernel.resolver import MailHost
 from tests.interop.pillarbox import PASSWORD
 from tests.server.conftest import CommandLine, House, Refusal, until
 
@@ -298,3 +299,31 @@ async def test_the_table_is_lines_with_comments(house: House, cli: CommandLine) 
     assert await cli("Route info@c.test") != await cli("Route info@a.test")
     stored = await cli("GetModule Router")
     assert isinstance(stored, dict) and str(stored["Table"]).splitlines() == table.split("\\e"), "comments are kept"
+
+
+@pytest.mark.feature("DOM-039", "DOM-040", "ADM-047")
+async def test_addresses_of_domains_come_from_the_dns(house: House) -> None:
+    """A domain that asks the DNS has those of the addresses that are this computer's; a change counts at once."""
+    cli = await house.cli()
+    answers = {"client.test": ["127.0.0.1", "192.0.2.7"], "mail.other.test": ["127.0.0.1"]}
+
+    async def addresses(name: str) -> list[str]:
+        return answers[name]
+
+    async def mx(name: str) -> list[MailHost]:
+        return [MailHost(5, f"mail.{name}"), MailHost(9, "backup.test")]
+
+    house.server.resolver.addresses = addresses  # type: ignore[method-assign,assignment]
+    house.server.resolver.mx = mx  # type: ignore[method-assign,assignment]
+    presence = house.server.presence
+    await presence.refresh(["127.0.0.1"])
+    for name, mode in (("client.test", "by DNS A-Record"), ("other.test", "by DNS MX-Record")):
+        await cli(f"CreateDomain {name}")
+        await cli(f'UpdateDomainSettings {name} {{IPMode="{mode}";}}')
+        await presence.refresh(["127.0.0.1"])
+        await until(lambda: presence.domain_of_address("127.0.0.1") == name)  # noqa: B023
+        assert presence.domain_of_address("192.0.2.7") == "box.test"
+        await cli(f'UpdateDomainSettings {name} {{IPMode="Manually Defined";}}')
+        assert presence.domain_of_address("127.0.0.1") == "box.test"
+    await cli('UpdateDomainSettings other.test {IPAddresses=("127.0.0.1");}')
+    assert presence.domain_of_address("127.0.0.1") == "other.test"
