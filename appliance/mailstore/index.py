@@ -3,18 +3,25 @@
 For each mailbox: the rows of its messages, and the finished IMAP texts of those that were once asked for. It carries a
 version, and for each mailbox the generation, size and time of the file it describes; where they disagree with the file, the
 mailbox is read again. Nothing here is synced, so a power cut may leave any mixture of old and new pages: a checksum over the
-rows of a mailbox, and one over each message's texts, tell. A file that SQLite finds damaged is thrown away.
+rows of a mailbox, and one over each block of texts, tell. A file that SQLite finds damaged is thrown away.
+
+Rows and texts lie in blocks, by the upper bits of the UIDs: a thousand messages are a few records for SQLite, and a worker
+does not ask for the interpreter's lock at each message. Rows are columns as they stand in memory.
 
 At most `IndexPool.limit` files are open in the process; one that is in use is never closed.
 """
 
 from __future__ import annotations
 
+import marshal
 import sqlite3
+import sys
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import repeat
 from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -23,29 +30,36 @@ from appliance.mailstore.table import Table
 
 __all__ = ["IndexPool", "Indexed", "Texts"]
 
-VERSION: Final = 2
-_BATCH: Final = 500
+VERSION: Final = 3 if sys.byteorder == "little" else 1003
+_ROW_BITS: Final = 10
+_TEXT_BITS: Final = 6
+_FORMAT: Final = 4
+"""Of `marshal`: the blocks are checked by a checksum before they are loaded."""
+_PAGE: Final = 16384
 _T = TypeVar("_T")
 
 _SCHEMA: Final = f"""
 BEGIN;
-CREATE TABLE box (id INTEGER PRIMARY KEY, generation INTEGER, size INTEGER, modified REAL, dead INTEGER, crc INTEGER);
-CREATE TABLE message (box INTEGER, uid INTEGER, place INTEGER, length INTEGER, wire INTEGER, date INTEGER, flags INTEGER,
-    keywords INTEGER, modseq INTEGER, PRIMARY KEY (box, uid)) WITHOUT ROWID;
-CREATE TABLE text (box INTEGER, uid INTEGER, envelope BLOB, structure BLOB, body BLOB, crc INTEGER,
-    PRIMARY KEY (box, uid)) WITHOUT ROWID;
+CREATE TABLE box (id INTEGER PRIMARY KEY, generation INTEGER, size INTEGER, modified REAL, dead INTEGER, crc INTEGER,
+    modseq INTEGER);
+CREATE TABLE rows (id INTEGER PRIMARY KEY, data BLOB);
+CREATE TABLE text (id INTEGER PRIMARY KEY, data BLOB, crc INTEGER, bodies BLOB, bodies_crc INTEGER);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
+Rendered = tuple[bytes, bytes, bytes | None]
+"""ENVELOPE, BODYSTRUCTURE and, if it was asked for, BODY."""
+
 
 class Indexed(NamedTuple):
-    """What the index says about a mailbox file."""
+    """What the index says about a mailbox file. `modseq`: the highest of its messages."""
 
     generation: int
     size: int
     modified: float
     dead: int
+    modseq: int = 0
 
 
 class Texts(NamedTuple):
@@ -150,18 +164,17 @@ class IndexPool:
 
         def work(db: sqlite3.Connection) -> tuple[Indexed | None, Table]:
             table = Table()
-            known = db.execute("SELECT generation, size, modified, dead, crc FROM box WHERE id = ?", (box,)).fetchone()
+            known = db.execute(
+                "SELECT generation, size, modified, dead, modseq, crc FROM box WHERE id = ?", (box,)
+            ).fetchone()
             if known is None:
                 return None, table
-            cursor = db.execute(
-                "SELECT uid, place, length, wire, date, flags, keywords, modseq FROM message WHERE box = ? ORDER BY uid",
-                (box,),
-            )
-            while rows := cursor.fetchmany(_BATCH):
-                table.extend(list(zip(*rows, strict=True)))
-            if table.checksum() != known[4]:
+            for (data,) in db.execute("SELECT data FROM rows WHERE id BETWEEN ? AND ? ORDER BY id", _span(box, _ROW_BITS)):
+                if not table.take_block(data):
+                    return None, Table()
+            if table.checksum() != known[5]:
                 return None, Table()
-            return Indexed(*known[:4]), table
+            return Indexed(*known[:5]), table
 
         return self._use(files, path, work)
 
@@ -179,38 +192,65 @@ class IndexPool:
         `gone`: UIDs that it has and the table has not."""
 
         def work(db: sqlite3.Connection) -> None:
-            numbers: Iterable[int] = range(len(table)) if changed is None else changed
+            uids = table.uids
+            base = box << 32 - _ROW_BITS
             if changed is None:
-                db.execute("DELETE FROM message WHERE box = ?", (box,))
-            elif gone:
-                db.executemany("DELETE FROM message WHERE box = ? AND uid = ?", ((box, uid) for uid in gone))
+                db.execute("DELETE FROM rows WHERE id BETWEEN ? AND ?", _span(box, _ROW_BITS))
+                blocks = _blocks(uids, _ROW_BITS)
+            else:
+                blocks = {uids[at] >> _ROW_BITS for at in changed}
+                blocks.update(uid >> _ROW_BITS for uid in gone)
             if gone:
-                db.executemany("DELETE FROM text WHERE box = ? AND uid = ?", ((box, uid) for uid in gone))
-            db.executemany("REPLACE INTO message VALUES (?,?,?,?,?,?,?,?,?)", ((box, *table.row(at)) for at in numbers))
-            db.execute("REPLACE INTO box VALUES (?,?,?,?,?,?)", (box, *state, table.checksum()))
+                _forget_texts(db, box, gone)
+            for block in sorted(blocks):
+                low = bisect_left(uids, block << _ROW_BITS)
+                high = bisect_left(uids, block + 1 << _ROW_BITS, low)
+                if low == high:
+                    db.execute("DELETE FROM rows WHERE id = ?", (base | block,))
+                else:
+                    db.execute("REPLACE INTO rows VALUES (?, ?)", (base | block, table.block(low, high)))
+            db.execute("REPLACE INTO box VALUES (?,?,?,?,?,?,?)", (box, *state[:4], table.checksum(), state.modseq))
 
         self._use(files, path, work)
 
-    def texts(self, files: Files, path: str, box: int, uids: Sequence[int]) -> dict[int, Texts]:
-        """The texts that are kept for these messages."""
+    def texts(
+        self, files: Files, path: str, box: int, uids: Sequence[int], *, bodies: bool = True
+    ) -> dict[int, Rendered]:
+        """The texts that are kept for these messages (ascending) and some of their neighbours."""
 
-        def work(db: sqlite3.Connection) -> dict[int, Texts]:
-            found: dict[int, Texts] = {}
-            for at in range(0, len(uids), _BATCH):
-                part = uids[at : at + _BATCH]
-                marks = ",".join("?" * len(part))
-                query = f"SELECT uid, envelope, structure, body, crc FROM text WHERE box = ? AND uid IN ({marks})"  # noqa: S608
-                for uid, envelope, structure, body, crc in db.execute(query, (box, *part)):
-                    if _sum(envelope, structure, body) == crc:
-                        found[uid] = Texts(envelope, structure, body)
+        def work(db: sqlite3.Connection) -> dict[int, Rendered]:
+            base = box << 32 - _TEXT_BITS
+            blocks = sorted({uid >> _TEXT_BITS for uid in uids})
+            found: dict[int, Rendered] = {}
+            at = 0
+            while at < len(blocks):
+                # Neighbours are read in one go; a few unasked blocks between them cost less than another question.
+                end = at
+                while end + 1 < len(blocks) and blocks[end + 1] - blocks[end] < 4:
+                    end += 1
+                more = ", bodies, bodies_crc" if bodies else ""
+                query = f"SELECT data, crc{more} FROM text WHERE id BETWEEN ? AND ?"  # noqa: S608 - our own words
+                for row in db.execute(query, (base | blocks[at], base | blocks[end])):
+                    if crc32(row[0]) != row[1] or (bodies and crc32(row[2]) != row[3]):
+                        continue
+                    numbers, envelopes, structures = marshal.loads(row[0])  # noqa: S302 - the checksum is right
+                    last = marshal.loads(row[2]) if bodies else repeat(None)  # noqa: S302
+                    found.update(zip(numbers, zip(envelopes, structures, last, strict=False), strict=False))
+                at = end + 1
             return found
 
-        return self._use(files, path, work)
+        return self._use(files, path, work) if uids else {}
 
-    def save_texts(self, files: Files, path: str, box: int, texts: dict[int, Texts]) -> None:
+    def save_texts(self, files: Files, path: str, box: int, texts: Mapping[int, Texts]) -> None:
+        """Keep these beside those that are kept."""
+
         def work(db: sqlite3.Connection) -> None:
-            rows = ((box, uid, *row, _sum(*row)) for uid, row in texts.items())
-            db.executemany("REPLACE INTO text VALUES (?,?,?,?,?,?)", rows)
+            blocks: dict[int, dict[int, Texts]] = {}
+            for uid, row in texts.items():
+                blocks.setdefault(uid >> _TEXT_BITS, {})[uid] = row
+            for block, fresh in blocks.items():
+                number = box << 32 - _TEXT_BITS | block
+                _put_texts(db, number, {**_get_texts(db, number), **fresh})
 
         self._use(files, path, work)
 
@@ -219,20 +259,62 @@ class IndexPool:
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM box WHERE id = ?", (box,))
-            db.execute("DELETE FROM message WHERE box = ?", (box,))
+            db.execute("DELETE FROM rows WHERE id BETWEEN ? AND ?", _span(box, _ROW_BITS))
             if texts:
-                db.execute("DELETE FROM text WHERE box = ?", (box,))
+                db.execute("DELETE FROM text WHERE id BETWEEN ? AND ?", _span(box, _TEXT_BITS))
 
         self._use(files, path, work)
 
 
-def _sum(envelope: bytes, structure: bytes, body: bytes) -> int:
-    return crc32(body, crc32(structure, crc32(envelope)))
+def _span(box: int, bits: int) -> tuple[int, int]:
+    """The numbers of all blocks of a mailbox."""
+    return box << 32 - bits, (box + 1 << 32 - bits) - 1
+
+
+def _blocks(uids: Sequence[int], bits: int) -> set[int]:
+    """The blocks of ascending UIDs, with a look at each block's first."""
+    found: set[int] = set()
+    at = 0
+    while at < len(uids):
+        block = uids[at] >> bits
+        found.add(block)
+        at = bisect_left(uids, block + 1 << bits, at)
+    return found
+
+
+def _get_texts(db: sqlite3.Connection, number: int) -> dict[int, Texts]:
+    row = db.execute("SELECT data, crc, bodies, bodies_crc FROM text WHERE id = ?", (number,)).fetchone()
+    if row is None or crc32(row[0]) != row[1] or crc32(row[2]) != row[3]:
+        return {}
+    numbers, envelopes, structures = marshal.loads(row[0])  # noqa: S302 - the checksum is right
+    bodies = marshal.loads(row[2])  # noqa: S302
+    return dict(zip(numbers, map(Texts, envelopes, structures, bodies), strict=True))
+
+
+def _put_texts(db: sqlite3.Connection, number: int, texts: Mapping[int, Texts]) -> None:
+    if not texts:
+        db.execute("DELETE FROM text WHERE id = ?", (number,))
+        return
+    rows = [texts[uid] for uid in sorted(texts)]
+    data = marshal.dumps((sorted(texts), [row[0] for row in rows], [row[1] for row in rows]), _FORMAT)
+    bodies = marshal.dumps([row[2] for row in rows], _FORMAT)
+    db.execute("REPLACE INTO text VALUES (?,?,?,?,?)", (number, data, crc32(data), bodies, crc32(bodies)))
+
+
+def _forget_texts(db: sqlite3.Connection, box: int, uids: Iterable[int]) -> None:
+    blocks: dict[int, set[int]] = {}
+    for uid in uids:
+        blocks.setdefault(uid >> _TEXT_BITS, set()).add(uid)
+    for block, gone in blocks.items():
+        number = box << 32 - _TEXT_BITS | block
+        texts = _get_texts(db, number)
+        _put_texts(db, number, {uid: row for uid, row in texts.items() if uid not in gone})
 
 
 def _connect(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level="DEFERRED", cached_statements=16)
     try:
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA cache_size = -256")

@@ -43,6 +43,7 @@ class Counts(NamedTuple):
 
 
 _CODES = ("I", "q", "Q", "Q", "q", "H", "I", "Q")
+_WIDTH = sum(array(code).itemsize for code in _CODES)
 
 
 class Table:
@@ -92,6 +93,19 @@ class Table:
         for column in self.columns():
             value = crc32(column, value)
         return value
+
+    def block(self, low: int, high: int) -> bytes:
+        """These rows as bytes of this machine."""
+        return b"".join([column[low:high].tobytes() for column in self.columns()])
+
+    def take_block(self, data: bytes) -> bool:
+        """Add rows as `block` gave them; whether they can be that."""
+        count, rest = divmod(len(data), _WIDTH)
+        at = 0
+        for column in self.columns() if not rest else ():
+            column.frombytes(data[at : at + count * column.itemsize])
+            at += count * column.itemsize
+        return not rest
 
     def __len__(self) -> int:
         return len(self.uids)
