@@ -2,19 +2,22 @@
 
 There is never a shell: a program is a list of arguments. Variables of our own loader are taken out of its environment (a frozen
 server sets LD_LIBRARY_PATH for itself, and the program would load our libraries). Output is bounded, time is limited, and the
-user is switched by arguments of the start, never by a changed identity of the server. At the end a helper sees the end of its
-input, has five seconds, and is killed.
+user is switched by arguments of the start, never by a changed identity of the server. Each program leads a process group of its
+own, and what is killed is the group. At the end a helper sees the end of its input, has five seconds, and is killed.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 
@@ -24,11 +27,17 @@ from appliance.kernel.tasks import TaskStatus
 __all__ = ["Finished", "Helper", "HelperError", "Helpers", "clean_environment", "split_command"]
 
 GRACE: Final = 5.0
+"""Seconds between the end of its input and the end of a helper."""
 MAX_LINE: Final = 65536
 _WAITING: Final = 256
 _FIRST_DELAY: Final = 1.0
 _LAST_DELAY: Final = 60.0
 _HEALTHY: Final = 60.0
+_LAST_WORDS: Final = 0.5
+"""Seconds that the output of a program which has ended may still come: a child of it can hold the pipe for ever."""
+_FLOOD: Final = 64
+"""A program that says this many times what is kept is ended."""
+_REAP: Final = 1.0
 _LOADER: Final = (
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
@@ -39,6 +48,8 @@ _LOADER: Final = (
 )
 _OURS: Final = ("PYTHONHOME", "PYTHONPATH", "_MEIPASS2", "_PYI_ARCHIVE_FILE", "_PYI_APPLICATION_HOME_DIR")
 
+State = Literal["down", "running", "pausing"]
+
 
 class HelperError(Exception):
     """The program could not be started, took too long, or said too much."""
@@ -46,11 +57,13 @@ class HelperError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a command left: its exit code (negative: the signal that ended it), output and error output, both bounded."""
+    """What a command left: its exit code (negative: the signal that ended it), output and error output, both bounded.
+    `took_all` is False if it ended before it had taken all of its input."""
 
     code: int
     output: bytes
     errors: bytes
+    took_all: bool = True
 
 
 def split_command(text: str) -> list[str]:
@@ -71,20 +84,89 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return cleaned
 
 
+def _identity(user: int | str | None, group: int | str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """Options of a start as another user of the system, and what the environment says of him. The group is his own unless
+    one is given, so that a program never keeps a group of the server. Raises HelperError for a name that is unknown."""
+    if sys.platform == "win32" or (user is None and group is None):
+        return {}, {}
+    import grp
+    import pwd
+
+    try:
+        options: dict[str, Any] = {}
+        described: dict[str, str] = {}
+        if group is not None:
+            options["group"] = grp.getgrnam(group).gr_gid if isinstance(group, str) else group
+        if user is not None:
+            entry = pwd.getpwnam(user) if isinstance(user, str) else pwd.getpwuid(user)
+            described = {"HOME": entry.pw_dir, "USER": entry.pw_name, "LOGNAME": entry.pw_name}
+            options.setdefault("group", entry.pw_gid)
+            if entry.pw_uid == os.geteuid() and options["group"] == os.getegid():
+                return {}, described
+            options["user"] = entry.pw_uid
+            options["extra_groups"] = os.getgrouplist(entry.pw_name, options["group"])
+    except KeyError:
+        raise HelperError(f"there is no user {user!r} or group {group!r} in the operating system") from None
+    return options, described
+
+
+def _kill(process: trio.Process, number: int | None = None) -> None:
+    """End the process and all of its group that did not leave it."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL if number is None else number)
+
+
 class Helpers:
     """Starts programs, and knows which are running."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = clean_environment(os.environ if environment is None else environment)
         self._running: set[trio.Process] = set()
+        self._staying: set[Helper] = set()
+        self._leaving: float | None = None
 
     def __len__(self) -> int:
         return len(self._running)
 
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """The first step of the shutdown: all helpers see the end of their input, and have their five seconds from now."""
+        if self._leaving is None:
+            self._leaving = trio.current_time()
+            for helper in tuple(self._staying):
+                helper.leave()
+
     def kill_all(self) -> None:
         """The last step of the shutdown."""
         for process in tuple(self._running):
-            process.kill()
+            _kill(process)
+
+    async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
+        """A component that ends after all that use helpers: it waits for those that are ending, and kills what stays."""
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.close()
+            assert self._leaving is not None
+            with trio.CancelScope(shield=True):
+                # Less than the whole time, because the shutdown as a whole has no more.
+                with trio.move_on_at(self._leaving + GRACE - 0.2):
+                    await self._all_ended()
+                self.kill_all()
+                with trio.move_on_after(_REAP):
+                    await self._all_ended()
+
+    async def _all_ended(self) -> None:
+        for process in tuple(self._running):
+            await process.wait()
+            self._running.discard(process)
+
+    # -- starting and ending one --------------------------------------------------------------------------------------
 
     async def _start(
         self,
@@ -93,25 +175,22 @@ class Helpers:
         environment: Mapping[str, str] | None,
         user: int | str | None,
         group: int | str | None,
+        stdin: int = subprocess.PIPE,
+        stdout: int = subprocess.PIPE,
     ) -> trio.Process:
         if not arguments or any("\0" in argument for argument in arguments):
             raise HelperError("there is no program to start")
-        options: dict[str, Any] = {}
+        options, described = _identity(user, group)
         if os.name != "nt":
             options["start_new_session"] = True  # signals for the server's terminal are not for it
-            if user is not None:
-                options["user"] = user
-                options["extra_groups"] = []
-            if group is not None:
-                options["group"] = group
         try:
             process = await trio.lowlevel.open_process(
                 list(arguments),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=stdin,
+                stdout=stdout,
                 stderr=subprocess.PIPE,
                 cwd=directory,
-                env={**self._environment, **(environment or {})},
+                env={**self._environment, **described, **(environment or {})},
                 **options,
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -121,74 +200,70 @@ class Helpers:
         return process
 
     async def _end(self, process: trio.Process, grace: float) -> None:
-        """Close its input, wait, kill. Shielded, but never longer than `grace` seconds: this is no network."""
+        """Close its input, wait, kill. Shielded, but never longer than `grace` seconds: this is no network. In a shutdown
+        nobody waits here: `run` does."""
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + grace):
                 if process.stdin is not None:
                     await process.stdin.aclose()
-                await process.wait()
-            if process.returncode is None:
-                process.kill()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                if self._leaving is None or not grace:
+                    await process.wait()
+            if process.returncode is None and self._leaving is None:
+                _kill(process)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _REAP):
                     await process.wait()
         finally:
-            self._running.discard(process)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+            if process.returncode is not None or self._leaving is None:
+                self._running.discard(process)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _REAP):
                 for stream in (process.stdin, process.stdout, process.stderr):
                     if stream is not None:
                         await stream.aclose()
+
+    # -- commands -----------------------------------------------------------------------------------------------------
 
     async def execute(
         self,
         arguments: Sequence[str],
         *,
-        input: bytes = b"",
+        input: bytes | AsyncIterable[bytes] | None = b"",
         timeout: float = 60.0,
         limit: int = 1 << 20,
         directory: str | None = None,
         environment: Mapping[str, str] | None = None,
         user: int | str | None = None,
         group: int | str | None = None,
+        cut: bool = False,
+        discard: bool = False,
     ) -> Finished:
-        """Run a command to its end. Raises HelperError if it does not start, runs longer than `timeout` seconds, or
-        writes more than `limit` bytes; it is killed then, and also when the caller is cancelled."""
-        process = await self._start(arguments, directory, environment, user, group)
-        output, errors = bytearray(), bytearray()
-        too_much = False
+        """Run a command to its end. `input` may come in pieces; with None its input is empty from the start.
 
-        async def collect(stream: trio.abc.ReceiveStream, into: bytearray, scope: trio.CancelScope) -> None:
-            nonlocal too_much
-            while data := await stream.receive_some(65536):
-                into += data
-                if len(into) > limit:
-                    too_much = True
-                    scope.cancel()
-                    return
-
-        async def feed(stream: trio.abc.SendStream) -> None:
-            try:
-                await stream.send_all(input)
-                await stream.aclose()
-            except trio.BrokenResourceError:
-                pass  # it does not want all of it
-
+        Raises HelperError if it does not start, runs longer than `timeout` seconds, or writes more than `limit` bytes of
+        output or of errors; it is killed then with all of its process group, and also when the caller is cancelled. With
+        `cut` the first `limit` bytes are kept and the others dropped; with `discard` its output goes nowhere. Children
+        that it leaves behind are not waited for. An error of `input` is raised as it is.
+        """
+        stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+        stdout = subprocess.DEVNULL if discard else subprocess.PIPE
+        process = await self._start(arguments, directory, environment, user, group, stdin, stdout)
+        running = _Execution(process, limit, cut)
         try:
             with trio.move_on_after(timeout) as scope:
-                async with trio.open_nursery() as nursery:
-                    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-                    nursery.start_soon(feed, process.stdin)
-                    nursery.start_soon(collect, process.stdout, output, scope)
-                    nursery.start_soon(collect, process.stderr, errors, scope)
-                await process.wait()
+                await running.run(input)
         finally:
             if process.returncode is None:
-                process.kill()
-            await self._end(process, 1.0)
-        if too_much:
+                _kill(process)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _REAP):
+                    await process.wait()
+            elif scope.cancelled_caught or running.too_much:
+                _kill(process)
+            await self._end(process, 0.0)
+            self._running.discard(process)
+        if running.too_much:
             raise HelperError(f"{arguments[0]} wrote more than {limit} bytes")
         if scope.cancelled_caught:
             raise HelperError(f"{arguments[0]} took more than {timeout:g} seconds")
-        return Finished(process.returncode or 0, bytes(output), bytes(errors))
+        return Finished(process.returncode or 0, bytes(running.output), bytes(running.errors), running.took_all)
 
     def helper(
         self,
@@ -199,14 +274,75 @@ class Helpers:
         *,
         started: Callable[[], None] | None = None,
         ended: Callable[[], None] | None = None,
+        directory: str | None = None,
+        pause: Callable[[], float | None] | None = None,
+        raw: bool = False,
     ) -> Helper:
-        """A program that stays. `command()` is asked at each start; `received(line)` gets each line of its output,
-        without the line end; `started` and `ended` tell when it is there."""
-        return Helper(self, name, command, log, received, started, ended)
+        """A program that stays. `command()` is asked at each start and may raise HelperError; `received(line)` gets each line
+        of its output, without the line end, or with `raw` the octets as they come; `started` and `ended` tell when it is
+        there. `pause()` gives the seconds between its end and a new start, None for never; without it they grow from 1 to
+        60."""
+        return Helper(self, name, command, log, received, started, ended, directory, pause, raw)
+
+
+class _Execution:
+    """One command: its input goes in, its output comes out."""
+
+    def __init__(self, process: trio.Process, limit: int, cut: bool) -> None:
+        self.output = bytearray()
+        self.errors = bytearray()
+        self.too_much = False
+        self.took_all = True
+        self._process = process
+        self._limit = limit
+        self._cut = cut
+        self._open = 0
+        self._closed = trio.Event()
+
+    async def run(self, input: bytes | AsyncIterable[bytes] | None) -> None:
+        process = self._process
+        async with trio.open_nursery() as nursery:
+            for stream, into in ((process.stdout, self.output), (process.stderr, self.errors)):
+                if stream is not None:
+                    self._open += 1
+                    nursery.start_soon(self._collect, stream, into, nursery.cancel_scope)
+            if process.stdin is not None and input is not None:
+                nursery.start_soon(self._feed, process.stdin, input)
+            await process.wait()
+            with trio.move_on_after(_LAST_WORDS):
+                await self._closed.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _collect(self, stream: trio.abc.ReceiveStream, into: bytearray, scope: trio.CancelScope) -> None:
+        seen = 0
+        while data := await stream.receive_some(65536):
+            seen += len(data)
+            room = self._limit - len(into)
+            into += data[: max(0, room)]
+            if seen > self._limit * (_FLOOD if self._cut else 1):
+                self.too_much = True
+                scope.cancel()
+                return
+        self._open -= 1
+        if not self._open:
+            self._closed.set()
+
+    async def _feed(self, stream: trio.abc.SendStream, input: bytes | AsyncIterable[bytes]) -> None:
+        self.took_all = False
+        try:
+            if isinstance(input, bytes):
+                await stream.send_all(input)
+            else:
+                async for piece in input:
+                    await stream.send_all(piece)
+            await stream.aclose()
+        except trio.BrokenResourceError:
+            return  # it does not want all of it
+        self.took_all = True
 
 
 class Helper:
-    """A program that speaks in lines over its input and output, and is started again when it ends: a component."""
+    """A program that speaks over its input and output, and is started again when it ends: a component."""
 
     def __init__(
         self,
@@ -217,25 +353,61 @@ class Helper:
         received: Callable[[bytes], None],
         started: Callable[[], None] | None,
         ended: Callable[[], None] | None,
+        directory: str | None = None,
+        pause: Callable[[], float | None] | None = None,
+        raw: bool = False,
     ) -> None:
         self.name = name
+        self.state: State = "down"
+        self.error = ""
+        """Why it is not running; empty if it is, or was never started."""
+        self.pid = 0
+        self.starts = 0
         self._helpers = helpers
         self._command = command
         self._log = log
         self._received = received
         self._started = started
         self._ended = ended
+        self._directory = directory
+        self._pause = pause
+        self._raw = raw
+        self._process: trio.Process | None = None
         self._lines: trio.MemorySendChannel[bytes] | None = None
         self._scope: trio.CancelScope | None = None
+        self._go = trio.Event()
+        self._changed = trio.Event()
 
     @property
     def running(self) -> bool:
         return self._lines is not None
 
     def restart(self) -> None:
-        """End the program; it is started again with the command as it is now."""
+        """End the program if it runs; it is started again at once with the command as it is now."""
+        self._go.set()
         if self._scope is not None:
             self._scope.cancel()
+
+    def start(self) -> None:
+        """Start it now if it is not running, whatever pause there is."""
+        if not self.running:
+            self._go.set()
+
+    def terminate(self) -> None:
+        """Tell the program to end (SIGTERM); what still runs after five seconds is killed."""
+        if self._process is not None:
+            if sys.platform == "win32":
+                self._process.terminate()
+            else:
+                _kill(self._process, signal.SIGTERM)
+            if self._scope is not None:
+                self._scope.cancel()
+
+    def leave(self) -> None:
+        """The end of its input, in a shutdown."""
+        if self._process is not None and self._process.stdin is not None and self._lines is not None:
+            self._lines.close()
+            self._lines = None
 
     def send(self, line: bytes) -> None:
         """Queue a line (without its end). Raises HelperError if the program is not running or does not read."""
@@ -250,50 +422,90 @@ class Helper:
         except trio.BrokenResourceError:
             raise HelperError(f"{self.name} is not running") from None
 
+    async def settled(self) -> None:
+        """Wait until it runs or is known not to."""
+        while not self.running and not self.error:
+            await self._changed.wait()
+
+    def _change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the program running until cancelled. It counts as ready at once: the server does not wait for it."""
+        self._helpers._staying.add(self)
         task_status.started()
         delay = _FIRST_DELAY
-        while True:
-            began = trio.current_time()
-            try:
-                with trio.CancelScope() as self._scope:
-                    await self._once()
-            except HelperError as error:
-                self._log.failure("%s: %s", self.name, error)
-            if trio.current_time() - began > _HEALTHY:
-                delay = _FIRST_DELAY
-            await trio.sleep(delay)
-            delay = min(delay * 2, _LAST_DELAY)
+        try:
+            while True:
+                began = trio.current_time()
+                self._go = trio.Event()
+                try:
+                    with trio.CancelScope() as self._scope:
+                        await self._once()
+                except HelperError as error:
+                    self.error = str(error)
+                    self._log.failure("%s: %s", self.name, error)
+                if trio.current_time() - began > _HEALTHY:
+                    delay = _FIRST_DELAY
+                self._change()
+                if self._helpers._leaving is not None:
+                    await trio.sleep_forever()
+                pause = delay if self._pause is None else self._pause()
+                delay = min(delay * 2, _LAST_DELAY)
+                if pause is None:
+                    self._log.problem("%s is not started again by itself", self.name)
+                self.state = "pausing" if pause is not None else "down"
+                with trio.CancelScope(deadline=trio.current_time() + pause if pause is not None else float("inf")):
+                    await self._go.wait()
+        finally:
+            self.state = "down"
+            self._helpers._staying.discard(self)
 
     async def _once(self) -> None:
-        process = await self._helpers._start(self._command(), None, None, None, None)
+        self.error = ""
+        process = await self._helpers._start(self._command(), self._directory, None, None, None)
         sender, receiver = trio.open_memory_channel[bytes](_WAITING)
+        ended_by_us = True
         try:
             self._log.major("%s is started, process %d", self.name, process.pid)
-            self._lines = sender
+            self._process, self._lines = process, sender
+            self.state, self.pid = "running", process.pid
+            self.starts += 1
             if self._started is not None:
                 self._started()
+            self._change()
             assert process.stdin is not None and process.stdout is not None and process.stderr is not None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, process.stdin, receiver)
                 nursery.start_soon(self._read, process.stderr, partial(self._log.problem, "%s: %s", self.name))
-                await self._read(process.stdout, self._received)
+                await (self._take(process.stdout) if self._raw else self._read(process.stdout, self._received))
                 nursery.cancel_scope.cancel()
+            ended_by_us = False
         finally:
-            self._lines = None
+            self._lines, self._process = None, None
+            self.state, self.pid = "down", 0
+            sender.close()
             receiver.close()
             if self._ended is not None:
                 self._ended()
             await self._helpers._end(process, GRACE)
-            self._log.major("%s has ended with code %s", self.name, process.returncode)
+            code = process.returncode
+            self._log.major("%s has ended with code %s", self.name, "unknown" if code is None else code)
+            if not ended_by_us:
+                self.error = f"it has ended with code {code}"
 
     async def _write(self, stream: trio.abc.SendStream, lines: trio.MemoryReceiveChannel[bytes]) -> None:
         try:
             async for line in lines:
                 await stream.send_all(line)
+            await stream.aclose()
         except trio.BrokenResourceError:
             return
+
+    async def _take(self, stream: trio.abc.ReceiveStream) -> None:
+        while data := await stream.receive_some(MAX_LINE):
+            self._received(data)
 
     async def _read(self, stream: trio.abc.ReceiveStream, received: Callable[[bytes], None]) -> None:
         buffer = b""
