@@ -136,6 +136,7 @@ class Server:
         self.operations = Operations()
         self.components = SettingsRegistry()
         self.listeners: list[Listener] = []
+        self.began = self.clock.monotonic()
         #: Set when everything is open.
         self.ready = trio.Event()
         #: True if this start made the postmaster account.
@@ -230,6 +231,7 @@ class Server:
             self.listeners.append(listener)
             self.supervisor.accepting.append(listener.stop_accepting)
             await start(listener.name, listener.run)
+        await start("SMTP wake-ups", self.smtp.wakeup.run)
         self.supervisor.checkpoint.append(self.accounts.checkpoint)
         self.ready.set()
 
@@ -425,6 +427,7 @@ class Server:
                 host=self.host,
                 digests=self.digests,
                 version=VERSION,
+                domains=lambda: [domain.name for domain in self.domains],
             )
         )
 

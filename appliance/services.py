@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 from appliance.about import VERSION
@@ -25,7 +27,6 @@ from appliance.accounts.login import LoginRefused
 from appliance.administration.cli import CommandLine
 from appliance.kernel.channel import Channel
 from appliance.kernel.listener import Listener, Network, listener_settings
-from appliance.kernel.network import local_addresses
 from appliance.kernel.operations import Caller
 from appliance.kernel.settings import Group, LogLevel, Setting
 from appliance.modules.local.settings import ENVELOPE_FIELD
@@ -167,7 +168,7 @@ class Services:
         site = Site(server.operations, self._authenticate)
         pages = application(
             site,
-            SettingsPages(server.components, server.strings, information(server)),
+            SettingsPages(server.components, server.strings, partial(information, server)),
             DomainPages(server.domains),
             MonitorPages(server.clock, server.log_reader, server.log_settings),
         )
@@ -192,13 +193,27 @@ class Services:
         return Caller(account, domain, "HTTPA", server.domains, channel.peer.address, channel.secure, channel.client)
 
 
-def information(server: Server) -> list[Information]:
-    """What the start page tells about this server."""
+async def information(server: Server) -> list[Information]:
+    """What the General page tells about this server."""
+    addresses = sorted(server.presence.local)
+    servers = [f"[{address}]" + ("" if port == 53 else f":{port}") for address, port in await server.resolver.servers()]
     return [
-        Information("Version", f"Pillarbox {VERSION}"),
-        Information("Operating system", f"{platform.system()} {platform.release()}, {platform.machine()}"),
-        Information("Local IP addresses", " ".join(f"[{address}]" for address in local_addresses())),
+        Information("Version", (f"Pillarbox {VERSION}",)),
+        Information("Operating system", (f"{platform.system()} {platform.release()}",)),
+        Information("Hardware", (f"{platform.machine()}, {os.cpu_count() or 1} processors",)),
+        Information(
+            "Local IP addresses",
+            tuple(f"[{address}]" for address in addresses),
+            frozenset(f"[{a}]" for a in addresses if server.presence.domain_of_address(a) is None),
+        ),
+        Information("DNS server addresses", tuple(servers)),
+        Information("Up-time", (_span(server.clock.monotonic() - server.began),)),
     ]
+
+
+def _span(seconds: float) -> str:
+    days, rest = divmod(int(seconds), 86400)
+    return f"{days} d {rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
 
 
 def _token() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,10 +23,11 @@ from webadmin.site import NotFound, Page, texts
 
 @dataclass(frozen=True, slots=True)
 class Information:
-    """What the General page tells of the machine: label and value."""
+    """What the General page tells of the machine: a label, and a value or several; `marked` are those to be looked at."""
 
     label: str
-    value: str
+    values: tuple[str, ...]
+    marked: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -39,9 +40,11 @@ class _Result:
 
 
 class SettingsPages:
-    """`information` gives the fields of the General page (manual, chapter 4)."""
+    """`information` gives the fields of the General page as they are now (manual, chapter 4)."""
 
-    def __init__(self, registry: SettingsRegistry, strings: Strings, information: list[Information]) -> None:
+    def __init__(
+        self, registry: SettingsRegistry, strings: Strings, information: Callable[[], Awaitable[list[Information]]]
+    ) -> None:
         self.registry = registry
         self.strings = strings
         self.information = information
@@ -155,7 +158,7 @@ class SettingsPages:
             updated,
             "general.html",
             main_domain=name if updated.error else current,
-            information=[Information("Server time", now), *self.information],
+            information=[Information("Server time", (now,)), *await self.information()],
         )
 
     async def strings_page(self, page: Page) -> Response:

@@ -161,11 +161,14 @@ class Office:
 
         self.app = application(
             Site(self.operations, authenticate),
-            SettingsPages(registry, strings, [Information("Version", "1.2.3")]),
+            SettingsPages(registry, strings, self._information),
             DomainPages(self.domains),
             MonitorPages(clock, reader, log_settings),
         )
         self.browser = Browser(self.app)
+
+    async def _information(self) -> list[Information]:
+        return [Information("Version", ("1.2.3",))]
 
 
 @pytest.fixture
