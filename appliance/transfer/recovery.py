@@ -25,9 +25,15 @@ from appliance.transfer.envelope import MAX_HEAD, Head, HeadError, parse_head
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
 from appliance.transfer.spool import Spool
 
-__all__ = ["Recovery", "Replay", "StoredBefore"]
+__all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
 
 _FIRST_READ: Final = 64 << 10
+
+
+def stored_alone(account: str) -> str:
+    """The name under which a message remembers after a crash that an account has stored it, while no recipient had a result
+    by that: one of many accounts that mail to all goes to. It is kept until the next status of the message."""
+    return f"stored {account}"
 
 
 @dataclass(slots=True)
@@ -102,8 +108,12 @@ class Replay:
             if stored is not None:
                 known[0].unsafe[stored.account] = position
                 self.stored.append((position, stored, number))
+                if not fields[1]:
+                    known[0].remember(stored_alone(stored.account), 0)
         elif kind == FrameType.STATUS:
             frames.apply_status(known[0], fields)
+            if known[0].made is not None:  # it stands further on than those stores
+                known[0].made = {name: made for name, made in known[0].made.items() if made} or None
 
     def safe(self, account: str, position: Position) -> None:
         """What the account stored before `position` needs no second look."""

@@ -30,6 +30,7 @@ from appliance.objects.domains import Domains
 from appliance.objects.names import split_name
 from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, Recipient, Source, Stored
 from appliance.transfer.queues import QueueEntry
+from appliance.transfer.recovery import stored_alone
 from appliance.transfer.spool import NoSpace
 from appliance.transfer.transfer import Transfer
 
@@ -136,14 +137,9 @@ class Distribution:
             if done is not None and done[1] == domain.name:
                 names = [name for name in names if name > done[0]]
             for start in range(0, len(names), _TOGETHER):
-                part = names[start : start + _TOGETHER]
-                if not await self._part(entry, domain, part, delivery):
+                if not await self._part(entry, domain, names[start : start + _TOGETHER], delivery):
                     self._wait(entry)
                     return False
-                mark = f"{_MARK}{part[-1]}@{domain.name}"
-                for recipient in entry.recipients:
-                    recipient.reason = mark
-                self.transfer.spool.note(message, entry.recipients)
         return True
 
     async def _part(self, entry: QueueEntry, domain: Domain, names: list[str], delivery: Delivery) -> bool:
@@ -153,7 +149,7 @@ class Distribution:
         async with trio.open_nursery() as nursery:
             for name in names:
                 account = domain.account(name)
-                if account is not None and account.name == name:
+                if account is not None and account.name == name and not _had(entry.message, account):
                     if self.accounts.is_open(account):
                         was_open.add(account)
                     nursery.start_soon(self._one, account, delivery, results)
@@ -171,8 +167,12 @@ class Distribution:
                 late.append(account.full_name)
         if late and not stored:
             return False
+        mark = f"{_MARK}{names[-1]}@{domain.name}"
         if late:
-            await self._resend(entry.message, (Envelope(name, "N") for name in late))
+            await self._resend(entry.message, mark, (Envelope(name, "N") for name in late))
+        for recipient in entry.recipients:
+            recipient.reason = mark
+        self.transfer.spool.note(entry.message, entry.recipients)  # before any of these accounts is said to be safe
         async with trio.open_nursery() as nursery:
             for account in results:
                 if account not in was_open:
@@ -201,10 +201,10 @@ class Distribution:
                 for forwarder in domain.forwarders():
                     found[forwarder.address()] = None
         if found:
-            await self._resend(message, (Envelope(address, "N") for address in found))
+            await self._resend(message, "forwarders", (Envelope(address, "N") for address in found))
 
-    async def _resend(self, message: QueuedMessage, recipients: Iterable[Envelope]) -> None:
-        """The same message to these. NoSpace, JournalError, OSError, ValueError."""
+    async def _resend(self, message: QueuedMessage, name: str, recipients: Iterable[Envelope]) -> None:
+        """The same message to these, once under this name. NoSpace, JournalError, OSError, ValueError."""
         async with self.transfer.begin(Source(MODULE, trusted=True)) as submission:
             submission.sender = message.sender
             submission.smtputf8 = message.smtputf8
@@ -214,12 +214,17 @@ class Distribution:
                 await submission.write(message.added_header)
             async for piece in message.chunks():
                 await submission.write(piece)
-            await submission.submit()
+            await submission.submit(because_of=(message, f"ALL {name}"))
 
 
 def _key(name: str, is_main: bool) -> tuple[bool, str]:
     """The order of domains: the main one first."""
     return not is_main, name
+
+
+def _had(message: QueuedMessage, account: Account) -> bool:
+    """Whether the account has stored it before a crash that came before the part was marked as done."""
+    return message.made_for(stored_alone(account.full_name)) is not None
 
 
 def _done(recipients: list[Recipient]) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult
 from appliance.accounts.gate import Accounts
 from appliance.formats.headers import get_all
+from appliance.kernel.disk import InLoopDisk
 from appliance.objects.domain import Account
 from appliance.transfer.message import Source
+from tests.kernel.disk_testing import RecordingFiles, crashes, replay
 from tests.modules.house import MESSAGE, House, house, quiet
 
 Deliver = Callable[[Account, Delivery], Awaitable[DeliveryResult]]
@@ -180,3 +183,38 @@ async def test_very_many_accounts_get_it_once_over_a_crash(
     async with house(tmp_path) as office:
         await quiet(200)
         assert await counts(office, *names) == [1] * 60 and not office.waiting()
+
+
+@pytest.mark.slow
+async def test_no_crash_gives_anybody_a_second_copy(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Power goes at any moment of a distribution: everybody has the message once, forwarders too."""
+    base = tmp_path / "base"
+    names = [f"u{number:02}" for number in range(18)]
+    general = {"MailToAllAction": "anybody", "AllWithForwarders": "YES"}
+    async with house(base) as office:
+        for name in names:
+            await office.account(name)
+        await office.domains.create_forwarder(office.domains.main, "out", "x@far.test")
+        await office.domains.main.settings.update(general)
+    record = RecordingFiles(str(base))
+    async with house(base, disk=InLoopDisk(record), loopback=False) as office:
+        await office.domains.main.settings.load()
+        await office.send("all@office.test")
+        record.mark("accepted")
+        await quiet()
+        assert await counts(office, *names) == [1] * 18 and office.smtp.people == ["x@far.test"]
+    tried = 0
+    start = next(at for at, operation in enumerate(record.log) if operation.path == "accepted")
+    for length, left in crashes(record.log, each=1, start=record.start, step=31):
+        if length <= start:
+            continue
+        tried += 1
+        into = tmp_path / "crash"
+        into.mkdir()
+        replay(left, str(into))
+        async with house(into, loopback=False) as office:
+            await quiet(100)
+            assert await counts(office, *names) == [1] * 18, length
+            assert len(office.smtp.people) <= 1
+        shutil.rmtree(into)
+    assert tried > 5
