@@ -438,6 +438,7 @@ class Server:
         object_operations.declare(self.domains, operations)
         self.router.declare(operations)
         self.transfer.declare(operations)
+        self.smtp.wakeup.declare(operations)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
         account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from appliance.formats.wildcards import matches
 from appliance.kernel.channel import Channel, ChannelError, connect
 from appliance.kernel.log import Logger
-from appliance.kernel.settings import Settings
+from appliance.kernel.settings import Secret, Settings
 from appliance.modules.smtp.dialogue import Dialogue, Disconnected, Refused
-from appliance.modules.smtp.hosts import LOOP, Host, HostFinder, Plan
+from appliance.modules.smtp.hosts import LOOP, Host, HostFinder, Plan, split_queue
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.settings import AUTH_NAME, AUTH_PASSWORD, TLS_DOMAINS, TLS_POSSIBLE
 
@@ -38,7 +38,18 @@ class Unreachable(Exception):
 class Connect(Protocol):
     """`kernel.channel.connect`, or a test's."""
 
-    def __call__(self, addresses: tuple[str, ...], port: int, *, timeout: float) -> Awaitable[Channel]: ...
+    def __call__(
+        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float
+    ) -> Awaitable[Channel]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a server is told who wants to know who we are; `methods` are tried in this order."""
+
+    name: str
+    password: Secret
+    methods: tuple[str, ...] = ("CRAM-MD5", "PLAIN", "LOGIN")
 
 
 class Attempt(NamedTuple):
@@ -61,7 +72,7 @@ class Connector:
 
     def must_encrypt(self, queue: str) -> bool:
         """Whether the queue's mail goes out in TLS or not at all."""
-        name = queue.partition(":")[0].lower()
+        name = split_queue(queue)[1].partition(":")[0].lower()
         return any(matches(picture, name) for picture in self.settings[TLS_DOMAINS])
 
     def _attempts(self, queue: str, plan: Plan, host: Host) -> Iterator[Attempt]:
@@ -70,7 +81,7 @@ class Connector:
             if plan.forwarding:
                 yield Attempt(True, must=True)
                 return
-            for name in dict.fromkeys((host.name.partition(":")[0], queue.partition(":")[0])):
+            for name in dict.fromkeys((host.name.partition(":")[0], split_queue(queue)[1].partition(":")[0])):
                 yield Attempt(True, must=True, verify=name.strip("[]"))
         else:
             if self.settings[TLS_POSSIBLE] or host.port == SECURE_PORT:
@@ -78,8 +89,12 @@ class Connector:
             if host.port != SECURE_PORT:
                 yield Attempt(False)
 
-    async def open(self, queue: str, plan: Plan, log: Logger) -> tuple[Dialogue, Channel, str]:
+    async def open(
+        self, queue: str, plan: Plan, log: Logger, login: Login | None = None
+    ) -> tuple[Dialogue, Channel, str]:
         """A dialogue with the first host that takes us, its channel, and the host's name. Raises Unreachable."""
+        if plan.forwarding and self.settings[AUTH_NAME]:
+            login = Login(self.settings[AUTH_NAME], self.settings[AUTH_PASSWORD])
         failure = Unreachable("there is no host", code="4.4.1")
         for place, candidate in enumerate(plan.hosts):
             limit = _GREETING if place == len(plan.hosts) - 1 else _GREETING_NEXT
@@ -94,7 +109,7 @@ class Connector:
                 continue
             for attempt in self._attempts(queue, plan, host):
                 try:
-                    dialogue, channel = await self._try(host, attempt, plan, limit, log)
+                    dialogue, channel = await self._try(host, attempt, plan, login, limit, log)
                 except _NextAttempt as error:
                     log.problem("%s: %s", host.name, error)
                     failure = Unreachable(f"{host.name}: {error}", code="5.7.10", final=attempt.must)
@@ -107,9 +122,9 @@ class Connector:
         raise failure
 
     async def _try(
-        self, host: Host, attempt: Attempt, plan: Plan, limit: float, log: Logger
+        self, host: Host, attempt: Attempt, plan: Plan, login: Login | None, limit: float, log: Logger
     ) -> tuple[Dialogue, Channel]:
-        channel = await self.connect(host.addresses, host.port, timeout=_CONNECT)
+        channel = await self.connect(host.addresses, host.port, source=plan.source or None, timeout=_CONNECT)
         try:
             log.low("connected to %s [%s]:%d", host.name, channel.peer.address, host.port)
             dialogue = Dialogue(channel, log)
@@ -125,8 +140,8 @@ class Connector:
             await dialogue.greet(name, limit=limit)
             if attempt.tls and not channel.encrypted:
                 await self._encrypt(dialogue, attempt, hostname, name)
-            if plan.forwarding and self.settings[AUTH_NAME]:
-                await dialogue.authenticate(self.settings[AUTH_NAME], self.settings[AUTH_PASSWORD].reveal())
+            if login is not None:
+                await dialogue.authenticate(login.name, login.password.reveal(), login.methods)
         except BaseException:
             channel.close()
             raise

@@ -28,8 +28,6 @@ _BLOCK: Final = 180.0
 _END: Final = 600.0
 _TLS: Final = 60.0
 
-_METHODS: Final = ("CRAM-MD5", "PLAIN", "LOGIN")
-
 
 class Disconnected(Exception):
     """The connection is of no more use; the text says why."""
@@ -151,10 +149,11 @@ class Dialogue:
         self._client.secured()
         await self._hello(name)
 
-    async def authenticate(self, name: str, password: str) -> None:
-        """AUTH by the best method that both know; clear passwords only where nobody listens. Raises Refused, Disconnected."""
+    async def authenticate(self, name: str, password: str, methods: Sequence[str]) -> None:
+        """AUTH by the first of the methods that the server knows too; clear passwords only where nobody listens. Raises
+        Refused, Disconnected."""
         offered = self._client.capabilities.methods
-        usable = [one for one in _METHODS if one in offered and (one == "CRAM-MD5" or self._channel.secure)]
+        usable = [one for one in methods if one in offered and (one == "CRAM-MD5" or self._channel.secure)]
         if not usable:
             raise Disconnected("the server offers no method of authentication that may be used here")
         mechanism = client_mechanism(usable[0], name, password, nonce=secrets.token_hex(12).encode())
@@ -163,6 +162,20 @@ class Dialogue:
         reply = await self._answer()
         if not reply.positive:
             raise Refused("AUTH", reply)
+
+    async def etrn(self, domain: str) -> Reply:
+        """Ask for the queue of a domain to be started (RFC 1985). Raises Disconnected."""
+        self._client.etrn(domain)
+        return await self._answer()
+
+    async def atrn(self, domains: Sequence[str]) -> Reply:
+        """Ask for mail over this connection (RFC 2645). After a positive answer the server waits for our greeting. Raises
+        Disconnected, also if it does not wait."""
+        self._client.atrn(",".join(domains))
+        reply = await self._answer()
+        if reply.positive and self._client.buffered:
+            raise Disconnected("the other server talks out of turn after ATRN")
+        return reply
 
     async def transact(self, sending: Sending, content: AsyncIterable[bytes] | None) -> Answers:
         """One transaction; without content it ends before DATA. Raises Disconnected."""

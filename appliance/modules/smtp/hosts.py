@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from appliance.formats.iplists import parse_address
@@ -28,10 +28,28 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The hosts of a queue; `forwarding`: it is the forwarding server."""
+    """The hosts of a queue; `forwarding`: it is the forwarding server; `source` is the local address to be used, if a
+    certain one is."""
 
     hosts: tuple[Host, ...]
     forwarding: bool = False
+    source: str = ""
+
+
+def dedicated_queue(source: str, host: str) -> str:
+    """The queue of a host for mail that goes out from one of our addresses: `@12.34.56.78:host`, `@[IPv6]:host`."""
+    return f"@[{source}]:{host}" if ":" in source else f"@{source}:{host}"
+
+
+def split_queue(queue: str) -> tuple[str, str]:
+    """The local address of a queue, empty if it has none, and its host."""
+    if not queue.startswith("@"):
+        return "", queue
+    if queue.startswith("@["):
+        source, _, host = queue[2:].partition("]:")
+    else:
+        source, _, host = queue[1:].partition(":")
+    return source, host
 
 
 class HostFinder:
@@ -52,10 +70,19 @@ class HostFinder:
 
     async def plan(self, queue: str) -> Plan:
         """The hosts for a queue's name. Raises Unresolved."""
+        source, host = split_queue(queue)
+        plan = await self._plan(host)
+        return replace(plan, source=source) if source else plan
+
+    def called(self, text: str) -> Plan:
+        """The hosts of a setting: `host[:port]`, several separated by commas. No MX records. ValueError if one is no host."""
+        return Plan(_hosts(text, self.settings[PORT]))
+
+    async def _plan(self, queue: str) -> Plan:
         port = self.settings[PORT]
         forward = self.settings[FORWARD_TO].strip().lower()
         if forward and queue == forward:
-            return Plan(_forwarders(forward, port), forwarding=True)
+            return Plan(_hosts(forward, port), forwarding=True)
         try:
             target = parse_queue(queue)
         except ValueError as error:
@@ -86,7 +113,7 @@ class HostFinder:
         return Host(host.name, host.port, addresses)
 
 
-def _forwarders(text: str, port: int) -> tuple[Host, ...]:
+def _hosts(text: str, port: int) -> tuple[Host, ...]:
     hosts: list[Host] = []
     for word in (word.strip() for word in text.split(",")):
         if not word:

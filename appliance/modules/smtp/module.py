@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock
 from appliance.kernel.listener import Listener, Network, OpenSocket
 from appliance.kernel.log import Logger
@@ -29,7 +30,10 @@ from appliance.modules.smtp.sending import SmtpSender
 from appliance.modules.smtp.service import TAG, SmtpService
 from appliance.modules.smtp.settings import LISTENER, LOG_LEVEL
 from appliance.modules.smtp.surroundings import Logins, Routing, Surroundings
+from appliance.modules.smtp.turning import Turning
 from appliance.modules.smtp.verifying import PathVerifier
+from appliance.modules.smtp.wakeup import TAG as WAKEUP_TAG
+from appliance.modules.smtp.wakeup import WakeupClient
 from appliance.transfer.transfer import Transfer
 
 
@@ -39,10 +43,14 @@ class LogSource(Protocol):
     def source(self, tag: str, level: Callable[[], int]) -> Logger: ...
 
 
+def _no_names() -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the server has ready: `host()` is the main domain's name, `digests()` whether methods that need a readable
-    password are listed."""
+    password are listed, `domains()` the names of all domains, the main one first."""
 
     settings: Settings
     strings: Strings
@@ -61,10 +69,11 @@ class Rooms:
     host: Callable[[], str]
     digests: Callable[[], bool]
     version: str
+    domains: Callable[[], Sequence[str]] = _no_names
 
 
 class SmtpModule:
-    """`listener(network)` serves clients, `sender.run` is a component of the supervisor's. `listening` gives the open
+    """`listener(network)` serves clients, `sender.run` and `wakeup.run` are components of the supervisor's. `listening` gives the open
     sockets of the listener, so that mail is never sent to ourselves."""
 
     def __init__(self, rooms: Rooms) -> None:
@@ -74,8 +83,9 @@ class SmtpModule:
         names = ResolverNames(rooms.resolver)
         finder = HostFinder(settings, names, is_own=self._is_own, own_names=lambda: [rooms.host()])
 
+        connector = Connector(settings, finder, lambda verify: rooms.tls.client_context(verify=verify), rooms.host)
         self.sender = SmtpSender(
-            Connector(settings, finder, lambda verify: rooms.tls.client_context(verify=verify), rooms.host),
+            connector,
             rooms.router,
             rooms.schedule,
             rooms.sessions,
@@ -110,8 +120,26 @@ class SmtpModule:
                 version=rooms.version,
                 fixed_client=rooms.peers.listed,
                 release=self.sender.release,
+                turn=Turning(self.sender, rooms.router, rooms.host),
             )
         )
+        self._is_client = rooms.peers.client
+        self.wakeup = WakeupClient(
+            connector,
+            names,
+            self._receive,
+            lambda: rooms.domains() or [rooms.host()],
+            rooms.schedule,
+            rooms.sessions,
+            rooms.log.source(WAKEUP_TAG, level),
+            rooms.clock,
+            rooms.statistics,
+        )
+
+    async def _receive(self, channel: Channel, log: Logger) -> None:
+        """Take the mail of a host that we have called."""
+        channel.client = self._is_client(channel.peer.address)
+        await self.service.receive(channel, log)
 
     def listener(self, network: Network) -> Listener:
         """The listener of the receiving side; to be run by the supervisor."""

@@ -15,6 +15,7 @@ import trio
 
 from appliance.formats.addresses import Path, split_address
 from appliance.formats.wildcards import matches
+from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.sessions import Session, Sessions
@@ -22,6 +23,8 @@ from appliance.kernel.statistics import Statistics
 from appliance.kernel.tasks import TaskStatus
 from appliance.modules.smtp.connecting import Connector, Unreachable
 from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
+from appliance.modules.smtp.dialogue import Refused as Declined
+from appliance.modules.smtp.hosts import split_queue
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.retries import retry_delay, warning_ages
 from appliance.modules.smtp.routing import MODULE, WAKEUP_QUEUE, WAKEUP_USER
@@ -90,12 +93,26 @@ class SmtpSender:
         self._queues = queues
         queues.modules[MODULE] = self
 
-    def release(self, host: str) -> bool:
-        """Start the queue of a host, whatever holds it back; whether there was one (ETRN, RELEASESMTPQUEUE)."""
+    def _of_host(self, host: str) -> list[ModuleQueue]:
+        """The queues of a host that have mail, those for our dedicated addresses too."""
         if self._queues is None:
-            return False
-        queue = self._queues.get(MODULE, host)
-        return queue is not None and len(queue) > 0 and self._queues.release(MODULE, host)
+            return []
+        return [queue for queue in self._queues.all(MODULE) if split_queue(queue.host)[1] == host]
+
+    def release(self, host: str) -> bool:
+        """Start the queues of a host, whatever holds them back; whether there was one (ETRN, RELEASESMTPQUEUE)."""
+        found = self._of_host(host)
+        for queue in found:
+            queue.queues.release(MODULE, queue.host)
+        return bool(found)
+
+    def waiting(self, host: str) -> int:
+        """How many messages wait for a host."""
+        return sum(len(queue) for queue in self._of_host(host))
+
+    def is_held(self, name: str) -> bool:
+        """Hold Mail for Domains."""
+        return any(matches(picture, name) for picture in self.settings[HOLD_DOMAINS])
 
     def _reconsider(self) -> None:
         if self._queues is not None:
@@ -123,9 +140,7 @@ class SmtpSender:
 
     def holds(self, host: str) -> bool:
         """Hold Mail for Domains; what wakes a queue is no mail for it."""
-        return not host.startswith(WAKEUP_QUEUE) and any(
-            matches(picture, host) for picture in self.settings[HOLD_DOMAINS]
-        )
+        return not host.startswith(WAKEUP_QUEUE) and self.is_held(split_queue(host)[1])
 
     def warn_after(self, host: str) -> Sequence[int]:
         """Send Warnings After."""
@@ -175,6 +190,23 @@ class SmtpSender:
             if not self._active[host]:
                 del self._active[host], self._progress[host]
 
+    async def send_over(self, host: str, channel: Channel) -> None:
+        """Send what waits for a host over a connection that it has made (ATRN). Raises nothing: what goes wrong is logged,
+        and the mail that is left waits."""
+        session = channel.session
+        log = self._log.session(session.number if session is not None else 0, host)
+        dialogue = Dialogue(channel, log)
+        try:
+            await dialogue.greet(self.connector.own_name())
+            for queue in self._of_host(host):
+                async with queue.queues.session(MODULE, queue.host) as taken:
+                    if taken is None or await self._empty(taken, dialogue, channel.peer.address, session, log):
+                        continue
+                    return
+            await dialogue.quit()
+        except (Disconnected, Declined) as error:
+            log.problem("the other side fails after the roles were turned: %s", error)
+
     async def _wake(self, queue: ModuleQueue, name: str) -> None:
         """Wake-up mail: it starts the queue that mail for the domain waits in, and is consumed."""
         async for entry in queue:
@@ -200,14 +232,24 @@ class SmtpSender:
             await self._give_up(queue, str(error), error.code, log, final=error.final)
             return True
         try:
-            async for entry in queue:
-                session.busy = True  # a shutdown lets the transaction end, if it is a short one
-                if not await self._send_entry(queue, entry, dialogue, name, log):
-                    return False
-                session.busy = False
+            if not await self._empty(queue, dialogue, name, session, log):
+                return False
             await dialogue.quit()
         finally:
             channel.close()
+        return True
+
+    async def _empty(
+        self, queue: ModuleQueue, dialogue: Dialogue, name: str, session: Session | None, log: Logger
+    ) -> bool:
+        """Send what is due; whether the connection is still good."""
+        async for entry in queue:
+            if session is not None:
+                session.busy = True  # a shutdown lets the transaction end, if it is a short one
+            if not await self._send_entry(queue, entry, dialogue, name, log):
+                return False
+            if session is not None:
+                session.busy = False
         return True
 
     async def _give_up(self, queue: ModuleQueue, text: str, code: str, log: Logger, *, final: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.kernel.channel import Channel
+from appliance.kernel.log import Logger
 from appliance.modules.smtp.receiving import ReceivingSession
 from appliance.modules.smtp.settings import TEXTS
 from appliance.modules.smtp.surroundings import Surroundings
@@ -33,6 +34,11 @@ class SmtpService:
         if channel.session is not None:
             log = log.session(channel.session.number)
         await ReceivingSession(self._around, channel, log).run()
+
+    async def receive(self, channel: Channel, log: Logger) -> None:
+        """Be the server on a connection that we have made to get mail (ATRN). Raises ChannelError when it breaks."""
+        self._around.statistics.counter("smtp.sessions").add()
+        await ReceivingSession(self._around, channel, log, called=True).run()
 
     @property
     def refusal(self) -> bytes:

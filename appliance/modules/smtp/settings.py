@@ -26,6 +26,7 @@ _SENDING: Final = "Sending"
 _ENCRYPTION: Final = "Send Encrypted (SSL/TLS)"
 _RECEIVING: Final = "Receiving"
 _LIMITS: Final = "Message Limits"
+_WAKEUPS: Final = "Send Wakeups"
 _RELAYING: Final = "Relaying"
 _OBSCURE: Final = "Obscure"
 
@@ -73,6 +74,36 @@ HOLD_DOMAINS = Setting("HoldDomains", Words(limit=1000), (), "Hold Mail for Doma
 
 TLS_DOMAINS = Setting("TLSDomains", Words(limit=1000), (), "To Domains", _ENCRYPTION)
 TLS_POSSIBLE = Setting("TLSPossible", YesNo(), True, "wherever possible", _ENCRYPTION)
+
+WAKEUP_PERIOD = Setting(
+    "WakeupPeriod",
+    Time(0, 30 * 86400),
+    0,
+    "Every",
+    _WAKEUPS,
+    help="How often the server that keeps mail for us is asked to send it; 0: never. At least 10 s.",
+)
+WAKEUP_HOST = Setting(
+    "WakeupHost",
+    Text(limit=1024),
+    "",
+    "to",
+    _WAKEUPS,
+    help="Name or IP address, with a port if it is not the usual one.",
+)
+WAKEUP_DOMAINS = Setting(
+    "WakeupDomains",
+    Words(limit=100),
+    (),
+    "for Domains",
+    _WAKEUPS,
+    help="Empty: the main domain and those whose MX records name the host; with ATRN, all that the login name stands for.",
+)
+USE_ATRN = Setting(
+    "UseATRN", YesNo(), False, "Use ATRN", _WAKEUPS, help="The mail comes in over the connection that we have made."
+)
+ATRN_NAME = Setting("ATRNName", Text(limit=256), "", "login name", _WAKEUPS)
+ATRN_PASSWORD = Setting("ATRNPassword", SecretText(), Secret(""), "password", _WAKEUPS, secret=True)
 
 SIZE_LIMIT = Setting("SizeLimit", Size(), 10 << 20, "Size", _LIMITS)
 RCPT_LIMIT = Setting("RcptLimit", Limit(), 1000, "Recipients", _LIMITS)
@@ -134,6 +165,12 @@ SMTP = Group(
         HOLD_DOMAINS,
         TLS_DOMAINS,
         TLS_POSSIBLE,
+        WAKEUP_PERIOD,
+        WAKEUP_HOST,
+        WAKEUP_DOMAINS,
+        USE_ATRN,
+        ATRN_NAME,
+        ATRN_PASSWORD,
         SIZE_LIMIT,
         RCPT_LIMIT,
         ADVERTISE_AUTH,

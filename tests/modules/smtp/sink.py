@@ -214,7 +214,9 @@ class Outside:
         self.authority.issue_cert(*names).configure_cert(context)
         return context
 
-    async def connect(self, addresses: tuple[str, ...], port: int, *, timeout: float) -> Channel:
+    async def connect(
+        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float
+    ) -> Channel:
         await trio.lowlevel.checkpoint()
         for address in addresses:
             self.connected.append((address, port))

@@ -286,7 +286,7 @@ class FakeResolver(Resolver):
         assert isinstance(self._answer, list)
         return self._answer
 
-    async def addresses(self, name: str, *, local: bool = False) -> list[str]:
+    async def addresses(self, name: str, *, local: bool = False, quick: bool = False) -> list[str]:
         if isinstance(self._answer, Exception):
             raise self._answer
         return ["10.0.0.1"]

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from appliance.kernel.channel import Channel
 from appliance.protocols.smtp import Reply
 from appliance.protocols.smtp import events as e
 from appliance.transfer.message import Envelope
@@ -251,7 +252,7 @@ async def test_retries(autojump_clock: MockClock, world: Outside) -> None:
     times: list[float] = []
     connect = world.connector.connect
 
-    async def watching(addresses: tuple[str, ...], port: int, *, timeout: float):  # type: ignore[no-untyped-def]
+    async def watching(addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float) -> Channel:
         times.append(round(trio.current_time()))
         return await connect(addresses, port, timeout=timeout)
 
