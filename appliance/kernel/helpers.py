@@ -396,6 +396,7 @@ class Helper:
     def terminate(self) -> None:
         """Tell the program to end (SIGTERM); what still runs after five seconds is killed."""
         if self._process is not None:
+            self.error = "it was ended"
             if sys.platform == "win32":
                 self._process.terminate()
             else:

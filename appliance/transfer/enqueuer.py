@@ -10,7 +10,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -32,6 +33,8 @@ __all__ = ["Enqueuer", "Routing", "ServerRules", "Verdict"]
 
 RETRY: Final = 120.0
 """Seconds until a route that was not known is asked for again."""
+MAX_OUTSIDE: Final = 2000
+"""Messages that may wait for something outside at a time; beyond them a processor waits with its message."""
 KEEP: Final = 4 * 86400.0
 """Seconds that a recipient waits for a route."""
 _TESTED: Final = ("SMTP", "LOCAL", "LIST")
@@ -85,6 +88,7 @@ class Enqueuer:
         self._later: list[tuple[float, int]] = []
         self._idle: deque[trio.Event] = deque()
         self._running = 0
+        self._outside = 0
         self._sooner = trio.Event()
         self._changed = trio.Event()
 
@@ -97,6 +101,22 @@ class Enqueuer:
         self._waiting.append(message)
         if self._idle:
             self._idle.popleft().set()
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Around a wait of server rules for something outside (an external filter): meanwhile another processor works, so that
+        mail that does not need it never waits for it."""
+        if self._outside >= MAX_OUTSIDE:
+            yield
+            return
+        self._outside += 1
+        self._running -= 1
+        self._changed.set()
+        try:
+            yield
+        finally:
+            self._outside -= 1
+            self._running += 1
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """The processors; their number follows the setting."""
@@ -119,7 +139,7 @@ class Enqueuer:
                     self._changed = trio.Event()
                     await self._changed.wait()
         finally:
-            self._running = 0
+            self._running = self._outside = 0
             end_watch()
 
     async def _processor(self) -> None:
