@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os.path
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -24,11 +24,15 @@ from appliance.accounts.frames import Safe, decode
 from appliance.accounts.gate import Accounts
 from appliance.accounts.login import Logins, SenderLogins
 from appliance.accounts.recovery import Redo
+from appliance.filters.filters import ContentFilters
+from appliance.filters.mirroring import Mirroring
+from appliance.filters.settings import HELPERS
 from appliance.kernel import components, log_reading
 from appliance.kernel import schedule as schedule_operations
 from appliance.kernel import sessions as session_operations
 from appliance.kernel.clock import Clock, SystemClock
 from appliance.kernel.disk import Disk, WorkerDisk
+from appliance.kernel.helpers import Helpers
 from appliance.kernel.journal import Journal
 from appliance.kernel.listener import Listener, OpenSocket
 from appliance.kernel.log import LOG, Log, Logger
@@ -69,7 +73,7 @@ from appliance.services import HTTPA, Services
 from appliance.transfer.banned import BANNED
 from appliance.transfer.recovery import StoredBefore
 from appliance.transfer.reports import TEXTS as REPORT_TEXTS
-from appliance.transfer.settings import QUEUE, TEMPFILES
+from appliance.transfer.settings import ENQUEUER_PROCESSORS, QUEUE, TEMPFILES
 from appliance.transfer.transfer import Transfer
 
 GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG))
@@ -81,7 +85,8 @@ _CLOSE = 2.0
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """What the command line decides. `console` gets each log line; `trouble` what belongs into the operating system's log;
-    `loopback` serialises every request to an account (tests)."""
+    `loopback` serialises every request to an account (tests); `programs(word)` gives the arguments that start a program which
+    comes with the server."""
 
     base: str
     port_offset: int = 0
@@ -89,6 +94,7 @@ class ServerOptions:
     console: Callable[[bytes], object] | None = None
     trouble: Callable[[str], None] | None = None
     loopback: bool = False
+    programs: Callable[[str], Sequence[str] | None] = lambda word: None
 
 
 class _EarlySink:
@@ -135,6 +141,7 @@ class Server:
         self.notices = Notices()
         self.operations = Operations()
         self.components = SettingsRegistry()
+        self.helpers = Helpers()
         self.listeners: list[Listener] = []
         self.began = self.clock.monotonic()
         #: Set when everything is open.
@@ -177,6 +184,7 @@ class Server:
         self.smtp_settings = self._component(SMTP)
         self.local_settings = self._component(LOCAL)
         self.list_settings = self._component(LIST)
+        self.helper_settings = self._component(HELPERS)
         self.pop_settings = self._component(POP)
         self.imap_settings = self._component(IMAP)
         self.pwd_settings = self._component(PWD)
@@ -211,6 +219,9 @@ class Server:
         start = self.supervisor.start
         await self._load_settings()
         await start("log", self.log.run, vital=True)
+        await start("helpers", self.helpers.run, vital=True)
+        self.supervisor.accepting.append(self.helpers.close)
+        self.supervisor.helpers.append(self.helpers.kill_all)
         self.system.major("Pillarbox %s starts, base directory %s", VERSION, self.options.base)
         self.system.major("at most %d descriptors may be open", descriptor_limit())
         await self._open_domains()
@@ -226,8 +237,11 @@ class Server:
         self.tls.host_name = self.domains.main.name
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
+        await start("filters", self.filters.run)
         self.transfer.start()
-        for listener in Services(self).listeners():
+        services = Services(self)
+        await start("time limits", services.network.patience.run)
+        for listener in services.listeners():
             self.listeners.append(listener)
             self.supervisor.accepting.append(listener.stop_accepting)
             await start(listener.name, listener.run)
@@ -408,6 +422,17 @@ class Server:
             self.statistics,
         )
         self.groups.attach()
+        self.filters = ContentFilters(
+            self.helper_settings,
+            self.helpers,
+            self.options.base,
+            self.log,
+            lambda: self.queue_settings[ENQUEUER_PROCESSORS],
+            builtin=self.options.programs,
+            outside=self.transfer.enqueuer.outside,
+            mirror=Mirroring(self.transfer),
+            statistics=self.statistics,
+        )
         self.smtp = SmtpModule(
             Rooms(
                 settings=self.smtp_settings,
@@ -438,6 +463,7 @@ class Server:
         object_operations.declare(self.domains, operations)
         self.router.declare(operations)
         self.transfer.declare(operations)
+        self.filters.declare(operations)
         self.smtp.wakeup.declare(operations)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)

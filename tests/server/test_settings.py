@@ -15,6 +15,7 @@ from tests.server.conftest import House, until
 
 #: Where any text would not do, or would end the test.
 SPECIAL: dict[str, Value] = {
+    "AutoRestart": "17s",
     "DomainName": "other.test",
     "Schedule": [{"Day": "Monday", "From": "19:30", "To": "07:30", "Pause": "10m"}],
     "Table": "old.test = new.test\n<all-*> = ann ; everything",
