@@ -53,11 +53,7 @@ class Services:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-
-    def listeners(self) -> list[Listener]:
-        """All of them, not yet open."""
-        server = self.server
-        network = Network(
+        self.network = Network(
             server.peers,
             server.tls,
             server.sessions,
@@ -66,6 +62,10 @@ class Services:
             server.statistics,
             server.options.port_offset,
         )
+
+    def listeners(self) -> list[Listener]:
+        """All of them, not yet open."""
+        network = self.network
         return [
             self._smtp(network),
             self._pop(network),

@@ -12,12 +12,14 @@ cancellation) leaves the stream in the middle of a line, so all later sends rais
 from __future__ import annotations
 
 import errno
+import math
 import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import trio
 
+from appliance.kernel.patience import Patience
 from appliance.kernel.sessions import Session
 
 if TYPE_CHECKING:
@@ -85,6 +87,10 @@ class Wire(Protocol):
         """No more bytes from here; the other direction stays open."""
         ...
 
+    def wake(self) -> None:
+        """Who waits gets trio.ClosedResourceError; the connection stays as it is."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -108,6 +114,9 @@ class SocketWire:
     def end(self) -> None:
         self.socket.shutdown(socket.SHUT_WR)
 
+    def wake(self) -> None:
+        trio.lowlevel.notify_closing(self.number)
+
     def close(self) -> None:
         trio.lowlevel.notify_closing(self.number)
         self.socket.close()
@@ -127,11 +136,14 @@ class Channel:
         "_wire",
         "certificate",
         "client",
+        "deadline",
         "domain",
+        "expired",
         "external",
         "handshakes",
         "local",
         "member",
+        "patience",
         "peer",
         "received",
         "sent",
@@ -161,6 +173,10 @@ class Channel:
         self.handshakes: trio.CapacityLimiter | None = None
         #: Told about each handshake here: None, or why it failed.
         self.tls_report: Callable[[Channel, str | None], None] | None = None
+        #: Keeps the time of receives for many connections at once; None: each wait has its own timer.
+        self.patience: Patience | None = None
+        self.deadline = math.inf
+        self.expired = False
         self.received = 0
         self.sent = 0
         self._restored = b""
@@ -249,8 +265,32 @@ class Channel:
         self.received += len(data)
         return data
 
+    def expire(self) -> None:
+        """The time of the receive that waits is over (`Patience`)."""
+        self.deadline = math.inf
+        self.expired = True
+        self._wire.wake()
+
     async def _wait_and_receive(self, limit: int) -> bytes:
-        wire = self._wire
+        wire, patience = self._wire, self.patience
+        if patience is not None and patience.running:
+            self.deadline = trio.current_time() + self.timeout
+            if self.deadline < patience.next:
+                patience.sooner(self.deadline)
+            try:
+                while True:
+                    await wire.readable()
+                    try:
+                        return wire.recv(limit)
+                    except (BlockingIOError, InterruptedError):
+                        continue
+            except trio.ClosedResourceError:
+                if not self.expired:
+                    raise
+                self.expired = False
+                raise ChannelTimeout(f"nothing was received for {self.timeout:g} seconds") from None
+            finally:
+                self.deadline = math.inf
         # Without the context manager of move_on_after: this runs for every command of every session.
         with trio.CancelScope(deadline=trio.current_time() + self.timeout):
             while True:

@@ -26,6 +26,7 @@ from appliance.kernel.channel import DEFAULT_TIMEOUT, Channel, Endpoint, accepte
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import FAILURE, PROBLEM, Logger
 from appliance.kernel.network import descriptor_limit, may_open_low_ports
+from appliance.kernel.patience import Patience
 from appliance.kernel.peers import Peers, same_address
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import Addresses, Choice, Limit, Number, Rows, Setting, Settings, Text
@@ -149,6 +150,8 @@ class Network:
     low_ports: Callable[[], bool] = may_open_low_ports
     descriptors: int = field(default_factory=descriptor_limit)
     handshakes: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(HANDSHAKES))
+    patience: Patience = field(default_factory=Patience)
+    """Keeps the time of all sessions; a component of its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -382,6 +385,8 @@ class Listener:
         channel.handshakes = network.handshakes
         channel.external = row[TLS_MODE.key] == "Ext"
         network.tls.equip(channel)
+        channel.patience = network.patience
+        network.patience.add(channel)
         channel.session = network.sessions.open(self.log.tag, address, network.clock.now())
         self.accepted.add()
         self.active += 1
@@ -421,6 +426,7 @@ class Listener:
                 farewell=self._farewell,
             )
         finally:
+            self._network.patience.discard(channel)
             self.active -= 1
             self._by_address[same] -= 1
             if self._by_address[same] <= 0:

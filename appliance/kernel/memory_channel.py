@@ -62,12 +62,13 @@ class _Pipe:
 class MemoryWire:
     """One end of a connection inside the process."""
 
-    __slots__ = ("_closed", "_in", "_out")
+    __slots__ = ("_closed", "_in", "_out", "_woken")
 
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
         self._in = incoming
         self._out = outgoing
         self._closed = False
+        self._woken = False
 
     def recv(self, limit: int, /) -> bytes:
         return self._in.take(limit)
@@ -79,25 +80,33 @@ class MemoryWire:
 
     async def readable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not (self._in.pieces or self._in.ended or self._closed):
+        while not (self._in.pieces or self._in.ended or self._closed or self._woken):
             if self._in.reader is None:  # one is left there by a wait that was cancelled
                 self._in.reader = trio.Event()
             await self._in.reader.wait()
-        if self._closed:
-            raise trio.ClosedResourceError
+        self._check()
 
     async def writable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not (self._out.held < self._out.capacity or self._out.reset or self._closed):
+        while not (self._out.held < self._out.capacity or self._out.reset or self._closed or self._woken):
             if self._out.writer is None:
                 self._out.writer = trio.Event()
             await self._out.writer.wait()
-        if self._closed:
+        self._check()
+
+    def _check(self) -> None:
+        woken, self._woken = self._woken, False
+        if self._closed or woken:
             raise trio.ClosedResourceError
 
     def end(self) -> None:
         self._out.ended = True
         self._out.wake()
+
+    def wake(self) -> None:
+        self._woken = True
+        for pipe in (self._in, self._out):
+            pipe.wake()
 
     def close(self) -> None:
         self._closed = True

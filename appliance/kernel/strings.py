@@ -25,6 +25,7 @@ class Strings:
         self._log = log
         self._defaults: dict[str, str] = {}
         self._changed: dict[str, str] = {}
+        self._plain: dict[str, str] = {}
 
     def declare(self, key: str, default: str) -> str:
         """Declare a text once; answers the key. Raises ValueError if the key has another text already."""
@@ -45,6 +46,7 @@ class Strings:
             elif self._log is not None:
                 self._log.problem("text %s in Strings.settings is not a string", key)
         self._changed = changed
+        self._plain.clear()
 
     async def change(self, changes: Mapping[str, str | None]) -> None:
         """Store other texts for some keys; None gives back the default."""
@@ -64,8 +66,12 @@ class Strings:
 
     def text(self, key: str, *values: object, **named: object) -> str:
         """The text with its macros replaced; a macro without a value stays as it is."""
+        plain = self._plain.get(key)
+        if plain is not None:
+            return plain
         template = self.template(key)
         if "^" not in template:
+            self._plain[key] = template
             return template
 
         def replace(match: re.Match[str]) -> str:
