@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from appliance.accounts import acl, appending, changing, metadata, naming, reading, shared
+from appliance.accounts import acl, appending, changing, columns, metadata, naming, probing, reading, shared
 from appliance.accounts.alerts import AlertSource, confirm_alerts, info
 from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
@@ -39,6 +39,7 @@ Handler = Callable[..., Awaitable[Any]]
 DIRECT: Final[dict[str, Handler]] = {
     "aliases": shared.aliases,
     "changes": reading.changes,
+    "columns": columns.columns,
     "fetch": reading.fetch,
     "flags": reading.flags,
     "info": info,
@@ -47,6 +48,10 @@ DIRECT: Final[dict[str, Handler]] = {
     "metadata": metadata.metadata,
     "my_rights": acl.my_rights,
     "append_chunk": appending.append_chunk,
+    "decoded": probing.decoded,
+    "header_fields": probing.header_fields,
+    "identities": probing.identities,
+    "previews": probing.previews,
     "read": reading.read,
     "search": search,
     "subscriptions": naming.subscriptions,
@@ -74,6 +79,7 @@ SERIAL: Final[dict[str, Handler]] = {
     "status": reading.status,
     "store": changing.store,
     "subscribe": naming.subscribe,
+    "totals": probing.totals,
 }
 
 

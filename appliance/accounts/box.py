@@ -14,6 +14,7 @@ from typing import Final
 import trio
 
 from appliance.mailstore.flags import DELETED, SEEN
+from appliance.mailstore.index import Texts
 from appliance.mailstore.info import BoxInfo
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
@@ -51,6 +52,7 @@ class Box:
         "stamped",
         "store",
         "table",
+        "texts",
         "uidnext",
         "unsafe",
         "views",
@@ -77,6 +79,8 @@ class Box:
         self.indexed_uid = info.uid_mark
         self.flags_dirty: set[int] = set()
         self.gone_index: list[int] = []
+        #: Finished texts of messages that were just stored; the index gets them at the next checkpoint.
+        self.texts: dict[int, Texts] = {}
         self.changed: list[tuple[int, int]] = []
         self.changed_floor = self.modseq
         self.gone: list[tuple[int, int]] = []
@@ -177,6 +181,7 @@ class Box:
             self.gone.append((modseq, uid))
             self.gone_index.append(uid)
             self.flags_dirty.discard(uid)
+            self.texts.pop(uid, None)
         info.messages -= len(indices)
         info.size -= freed
         table.replace(columns)

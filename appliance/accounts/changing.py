@@ -5,13 +5,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from zlib import crc32
 
 from appliance.accounts.acl import allowed_flags, need, rights_of
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError, pack, unpack
+from appliance.accounts.columns import pick, words
 from appliance.accounts.frames import Placed
-from appliance.accounts.reading import FlagTuple, row_of, words
+from appliance.accounts.reading import FlagTuple
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
 from appliance.accounts.writing import check_quota, keyword_bits, settle
@@ -57,7 +59,7 @@ async def store(
     await state.ensure(box, modseqs=1)
     table = box.table
     changes: list[tuple[int, int, int]] = []
-    same: list[int] = []
+    same = array("I")
     for count, uid in enumerate(uids, 1):
         if not count % _PACE:
             await pace()
@@ -74,7 +76,7 @@ async def store(
         else:
             new = old & (INTERNAL | ~allowed) | flags & allowed
             new_bits = bits if "w" in rights else old_bits
-        same.append(at)
+        same.append(uid)
         if new != old or new_bits != old_bits:
             changes.append((at, new, new_bits))
     if changes:
@@ -96,12 +98,9 @@ async def store(
         box.dirty = True
         state.info_stale = True
         state.publish(box)
-    rows: list[FlagTuple] = []
-    for count, at in enumerate(same, 1):
-        rows.append(row_of(view, at))
-        if not count % _PACE:
-            await pace()
-    return rows
+    if len(same) > 1 and any(one >= other for one, other in pairwise(same)):
+        same = array("I", sorted(set(same)))
+    return list(zip(*pick(view, same)[:4], strict=True))
 
 
 def _set_flags(files: Files, store: Store, pairs: list[tuple[Found, Found]]) -> None:

@@ -121,6 +121,20 @@ class Row(NamedTuple):
     content: bytes | None
 
 
+class Columns(NamedTuple):
+    """Many messages as columns of the same length, by ascending UID; texts as in `Row`, None for those not asked for."""
+
+    uids: list[int]
+    flags: list[int]
+    keywords: list[tuple[str, ...]]
+    modseqs: list[int]
+    sizes: list[int]
+    dates: list[int]
+    envelopes: list[bytes] | None
+    structures: list[bytes] | None
+    bodies: list[bytes] | None
+
+
 class Fetch(IntFlag):
     """What the rows of `fetch` shall carry beside UID, flags, size and date."""
 
@@ -220,6 +234,10 @@ class AccountSession:
         """Flags of messages that still exist, at most 2,000 a call."""
         return list(map(FlagRow._make, await self._transport.call("flags", view, pack(uids))))
 
+    async def columns(self, view: int, uids: Sequence[int], what: Fetch) -> Columns:
+        """As `fetch` without a section, for long lists: messages that still exist, at most 2,000 a call."""
+        return Columns(*await self._transport.call("columns", view, pack(uids), int(what)))
+
     async def fetch(self, view: int, uids: Sequence[int], what: Fetch, section: str | None = None) -> list[Row]:
         """Rows of messages that still exist, at most 500 a call; fewer come back when their content passes 1 MiB (ask for
         the rest again). `section` ("" whole, "HEADER", "TEXT", "1.2.MIME" ...) puts it into `content`, wire form, unless it
@@ -230,6 +248,32 @@ class AccountSession:
         """The section's whole wire size and at most `length` (256 KiB) bytes from `offset`. Size -1: no such part."""
         size, data = await self._transport.call("read", view, uid, section, offset, length)
         return size, data
+
+    async def header_fields(
+        self, view: int, uids: Sequence[int], names: Sequence[str]
+    ) -> list[tuple[int, tuple[bytes | None, ...]]]:
+        """The raw values of these header fields (the first of each name, at most 16 KiB, None: there is none), for at most
+        500 messages that still exist."""
+        rows = await self._transport.call("header_fields", view, pack(uids), tuple(names))
+        return [(uid, tuple(values)) for uid, values in rows]
+
+    async def decoded(self, view: int, uid: int, section: str, offset: int, length: int) -> tuple[int, bytes]:
+        """A part without its transfer encoding: its whole size and at most `length` (256 KiB) bytes from `offset`. Size -1: no
+        such part, -2: an unknown encoding, -3: too large."""
+        size, data = await self._transport.call("decoded", view, uid, section, offset, length)
+        return size, data
+
+    async def previews(self, view: int, uids: Sequence[int]) -> dict[int, str]:
+        """The first words of the text, at most 200 characters, of at most 500 messages that still exist."""
+        return dict(await self._transport.call("previews", view, pack(uids)))
+
+    async def identities(self, view: int, uids: Sequence[int]) -> dict[int, str]:
+        """A word for the content of each of at most 500 messages; copies have the same."""
+        return dict(await self._transport.call("identities", view, pack(uids)))
+
+    async def totals(self, name: str) -> dict[str, int]:
+        """DELETED-STORAGE: wire bytes of the messages marked \\Deleted."""
+        return dict(await self._transport.call("totals", name))
 
     async def store(
         self, view: int, uids: Sequence[int], mode: str, flags: int, keywords: Sequence[str], unchanged_since: int = -1

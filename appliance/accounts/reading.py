@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 
 import trio
 
 from appliance.accounts.acl import need, rights_of
-from appliance.accounts.box import Box, View
+from appliance.accounts.box import View
 from appliance.accounts.client import AccountError, Fetch, pack, unpack
+from appliance.accounts.columns import pick, texts_of, words
 from appliance.accounts.sections import Reader, cut, section_path
 from appliance.accounts.session import MAX_VIEWS, Session
 from appliance.accounts.state import State
-from appliance.formats.bodystructure import summary
 from appliance.formats.wire import to_wire
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import RECENT, SEEN, SETTABLE
-from appliance.mailstore.index import IndexPool, Texts
+from appliance.mailstore.index import Rendered
 from appliance.mailstore.store import Found, Store
 
 __all__ = ["changes", "fetch", "flags", "keywords", "open_view", "read", "release", "status"]
@@ -30,13 +31,6 @@ _MAX_FLAGS = 2000
 _TRIES = 5
 
 FlagTuple = tuple[int, int, tuple[str, ...], int]
-
-
-def words(box: Box, bits: int) -> tuple[str, ...]:
-    """The names of keyword bits."""
-    if not bits:
-        return ()
-    return tuple(name for number, name in enumerate(box.info.keywords) if bits >> number & 1)
 
 
 def row_of(view: View, at: int) -> FlagTuple:
@@ -131,33 +125,14 @@ async def changes(state: State, session: Session, number: int, modseq: int) -> t
 
 
 async def _rows(view: View, uids: Sequence[int]) -> list[FlagTuple]:
-    """As `row_of` for each that is there. A UID mostly stands right behind the one before it, so few are looked up."""
+    """As `row_of` for each that is there."""
     rows: list[FlagTuple] = []
-    append = rows.append
-    at = 0
     for start in range(0, len(uids), _PACE):
         if start:
             await trio.lowlevel.checkpoint()
-        box = view.box
-        table = box.table
-        known, flags, keywords, modseqs = table.uids, table.flags, table.keywords, table.modseqs
-        count = len(known)
-        recent = view.recent_ranges()
-        names: dict[int, tuple[str, ...]] = {0: ()}
-        for uid in uids[start : start + _PACE]:
-            if at >= count or known[at] != uid:
-                at = table.from_uid(uid)
-                if at >= count or known[at] != uid:
-                    continue
-            bits = flags[at] & SETTABLE
-            for low, high in recent:
-                if low <= uid < high:
-                    bits |= RECENT
-            mask = keywords[at]
-            if mask not in names:
-                names[mask] = words(box, mask)
-            append((uid, bits, names[mask], modseqs[at]))
-            at += 1
+        part = uids[start : start + _PACE]
+        picked = pick(view, part if isinstance(part, array) else array("I", part))
+        rows += zip(*picked[:4], strict=True)
     return rows
 
 
@@ -177,6 +152,9 @@ async def fetch(
         raise AccountError("LIMIT", "Too many messages in one request")
     path = None if section is None else section_path(section)
     box = view.box
+    texts: Mapping[int, Rendered] = {}
+    if what:
+        texts = await texts_of(state, box, uids, bodies=bool(what & Fetch.BODY))
     for attempt in range(_TRIES):
         async with box:
             table = box.table
@@ -184,7 +162,7 @@ async def fetch(
             total = 0
             for uid in uids:
                 at = table.index(uid)
-                if at < 0:
+                if at < 0 or (what and uid not in texts):
                     continue
                 wire = table.wires[at]
                 if path is not None and wire <= INLINE:
@@ -192,15 +170,11 @@ async def fetch(
                         break
                     total += wire
                 founds.append((table.found(at), wire))
-            shared = state.shared
+            if path is None:
+                got: list[bytes | None] = [None] * len(founds)
+                break
             try:
-                got = (
-                    await shared.disk.run(
-                        _collect, box.store, shared.pool, state.index_path, box.info.id, founds, what, path
-                    )
-                    if what or path is not None
-                    else [(None, None)] * len(founds)
-                )
+                got = await state.shared.disk.run(_contents, box.store, founds, path)
                 break
             except FileNotFoundError:
                 if attempt == _TRIES - 1:
@@ -208,55 +182,37 @@ async def fetch(
     rows: list[tuple[object, ...]] = []
     envelopes, structures, bodies = what & Fetch.ENVELOPE, what & Fetch.BODYSTRUCTURE, what & Fetch.BODY
     table = box.table
-    for (found, wire), (texts, content) in zip(founds, got, strict=True):
+    for (found, wire), content in zip(founds, got, strict=True):
         at = table.index(found.uid)
         if at < 0:
             continue
         uid, bits, names, modseq = row_of(view, at)
         envelope = structure = body = None
-        if texts is not None:
-            envelope = texts.envelope if envelopes else None
-            structure = texts.structure if structures else None
-            body = texts.body if bodies else None
+        if what:
+            text = texts[uid]
+            envelope = text[0] if envelopes else None
+            structure = text[1] if structures else None
+            body = text[2] if bodies else None
         rows.append((uid, bits, names, modseq, wire, found.date, 0, envelope, structure, body, content))
     return rows
 
 
-def _collect(
-    files: Files,
-    store: Store,
-    pool: IndexPool,
-    path: str,
-    box: int,
-    founds: list[tuple[Found, int]],
-    what: int,
-    section: tuple[tuple[int, ...], str] | None,
-) -> list[tuple[Texts | None, bytes | None]]:
-    """Texts and contents, from the index or from the messages themselves, in one job."""
-    known: dict[int, Texts] = {}
-    if what:
-        known = pool.texts(files, path, box, [found.uid for found, _ in founds])
-    wanted = [
-        found for found, wire in founds if (section is not None and wire <= INLINE) or (what and found.uid not in known)
-    ]
-    fresh: dict[int, Texts] = {}
-    result: dict[int, bytes | None] = {}
+def _contents(
+    files: Files, store: Store, founds: list[tuple[Found, int]], section: tuple[tuple[int, ...], str]
+) -> list[bytes | None]:
+    """The section of each message in one job; None for one that is too large to come along."""
+    wanted = [found for found, wire in founds if wire <= INLINE]
+    pieces: dict[int, bytes | None] = {}
     for at in range(0, len(wanted), 64):
         part = wanted[at : at + 64]
         for found, content in zip(part, store.read(files, part), strict=True):
-            if what and found.uid not in known:
-                made = summary(content)
-                known[found.uid] = fresh[found.uid] = Texts(made.envelope, made.bodystructure, made.body)
-            if section is not None:
-                piece = cut(content, section)
-                if piece is None:
-                    result[found.uid] = b""
-                elif len(piece) <= INLINE:
-                    wire_piece = to_wire(piece)
-                    result[found.uid] = wire_piece if len(wire_piece) <= INLINE else None
-    if fresh:
-        pool.save_texts(files, path, box, fresh)
-    return [(known.get(found.uid), result.get(found.uid)) for found, _ in founds]
+            piece = cut(content, section)
+            if piece is None:
+                pieces[found.uid] = b""
+            elif len(piece) <= INLINE:
+                wire_piece = to_wire(piece)
+                pieces[found.uid] = wire_piece if len(wire_piece) <= INLINE else None
+    return [pieces.get(found.uid) for found, _ in founds]
 
 
 async def read(

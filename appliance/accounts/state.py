@@ -26,7 +26,7 @@ from appliance.kernel.journal import Journal, Position, Ticket
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
 from appliance.mailstore import names
-from appliance.mailstore.index import Indexed, IndexPool
+from appliance.mailstore.index import Indexed, IndexPool, Texts
 from appliance.mailstore.info import Info, InfoDamaged
 from appliance.mailstore.loading import Loaded, load, open_store, stamp_of
 from appliance.mailstore.mbox import MboxStore
@@ -211,6 +211,8 @@ class State:
             at = table.index(row.uid)
             if at >= 0:
                 table.modseqs[at] = row.modseq
+        if loaded.anew:
+            await self.drop_index(box)
         box.size = loaded.size
         strange = len(table) > 0 and table.uids[-1] > MAX_UID - UID_BLOCK
         if strange:
@@ -291,6 +293,14 @@ class State:
             box.gone_index.clear()
             box.indexed_uid = box.uidnext
 
+    async def keep_texts(self, box: Box) -> None:
+        """What was rendered while messages were stored goes into the index; failures only cost time later."""
+        texts = dict(box.texts)
+        if texts:
+            await self.shared.disk.run(_keep_texts, self.shared.pool, self.index_path, box.info.id, texts)
+            for uid in texts:
+                box.texts.pop(uid, None)
+
     async def close(self) -> None:
         """Everything to disk, the index up to date, the account safe."""
         for box in self.boxes.values():
@@ -356,6 +366,8 @@ class State:
         """Sync what is dirty; the ticket of the K, if one was needed. Raises SyncFailed."""
         if self.info_behind:
             await self.save_info()
+        for box in [box for box in self.boxes.values() if box.texts]:
+            await self.keep_texts(box)
         await self.sync([box for box in self.boxes.values() if box.dirty])
         if self.unsafe_from is None and not self.echo:
             return None
@@ -560,6 +572,13 @@ def _index_box(
     except (sqlite3.Error, FileNotFoundError):
         return False
     return True
+
+
+def _keep_texts(files: Files, pool: IndexPool, path: str, box: int, texts: dict[int, Texts]) -> None:
+    try:
+        pool.save_texts(files, path, box, texts)
+    except sqlite3.Error:
+        pass
 
 
 def _drop_index(files: Files, pool: IndexPool, path: str, box: int, texts: bool) -> None:

@@ -15,10 +15,12 @@ from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Placed, Writing
 from appliance.accounts.state import State
+from appliance.formats.bodystructure import summary
 from appliance.formats.wire import wire_size
 from appliance.kernel.disk import DELIVERY, FILES
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import KEYWORDS, NO_EOL, SETTABLE
+from appliance.mailstore.index import Texts
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Changed, Found, Record, Store, Taken
 from appliance.mailstore.table import Row
@@ -26,6 +28,8 @@ from appliance.mailstore.table import Row
 __all__ = ["Item", "check_quota", "keyword_bits", "put", "put_file", "settle"]
 
 MAX_KEYWORD: Final = 64
+_MANY_TEXTS: Final = 1024
+"""Finished texts of a mailbox that wait in memory for a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -42,7 +46,11 @@ class Item:
     twin: str = ""
 
 
-Work = tuple[Store, int, list[Record], list[str]]
+Work = tuple[Store, int, list[Record], list[str], list[tuple[bytes, ...]]]
+"""The mailbox and its size, what goes into it as stored, files to link, and the messages as they came in pieces."""
+
+_RENDERED: Final = 1 << 18
+"""The texts of a larger message are left to its first reader."""
 
 
 def check_quota(state: State, size: int) -> None:
@@ -93,7 +101,10 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
                     parts = (added, content)
                 flags = item.flags & SETTABLE | internal
                 records.append(Record(uid, flags, item.keywords, item.date, item.return_path, parts))
-            plan.append((box.store, box.size, records, [item.twin for item in items]))
+            came: list[tuple[bytes, ...]] = [
+                (item.added, item.content) if item.added else (item.content,) for item in items
+            ]
+            plan.append((box.store, box.size, records, [item.twin for item in items], came))
         try:
             done = await state.shared.disk.run_in(FILES if hurry else DELIVERY, _put, plan)
             break
@@ -103,7 +114,7 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
             for box, _ in batch:
                 await state.reread(box)
     result: list[list[Placed]] = []
-    for (box, items), (_, _, records, _), (places, size) in zip(batch, plan, done, strict=True):
+    for (box, items), (_, _, records, _, _), (places, size, texts) in zip(batch, plan, done, strict=True):
         placed: list[Placed] = []
         start = box.size
         is_mdir = isinstance(box.store, MdirStore)
@@ -141,23 +152,40 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
             box.size = size
         state.publish(box)
         result.append(placed)
+        box.texts.update(texts)
+        if len(box.texts) >= _MANY_TEXTS:
+            await state.keep_texts(box)
     return result
 
 
-def _put(files: Files, plan: list[Work]) -> list[tuple[list[int], int]]:
+def _put(files: Files, plan: list[Work]) -> list[tuple[list[int], int, dict[int, Texts]]]:
     done: list[tuple[list[int], int]] = []
     try:
-        for store, size, records, twins in plan:
+        for store, size, records, twins, _ in plan:
             done.append(_put_one(files, store, size, records, twins))
     except (OSError, Changed):
-        for (store, size, records, _), (places, _) in zip(plan, done, strict=False):
+        for (store, size, records, _, _), (places, _) in zip(plan, done, strict=False):
             founds = [
                 Found(record.uid, place, 0, record.flags, record.keywords, record.date)
                 for record, place in zip(records, places, strict=True)
             ]
             store.take_back(files, size, founds)
         raise
-    return done
+    return [
+        (places, size, _texts(records, came))
+        for (places, size), (_, _, records, _, came) in zip(done, plan, strict=True)
+    ]
+
+
+def _texts(records: Sequence[Record], came: Sequence[tuple[bytes, ...]]) -> dict[int, Texts]:
+    """While the message is at hand, what a listing will ask for costs no reading."""
+    made = {}
+    for record, parts in zip(records, came, strict=True):
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        if len(content) <= _RENDERED:
+            found = summary(content)
+            made[record.uid] = Texts(found.envelope, found.bodystructure, found.body)
+    return made
 
 
 def _put_one(files: Files, store: Store, size: int, records: list[Record], twins: list[str]) -> tuple[list[int], int]:

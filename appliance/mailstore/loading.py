@@ -30,7 +30,8 @@ _SLICE = 2000
 
 class Loaded(NamedTuple):
     """An open mailbox. `foreign`: messages without a UID in the file, in their order; `scanned`: how many were read anew,
-    their mod-sequence is 0; `complete`: the index holds just this."""
+    their mod-sequence is 0; `complete`: the index holds just this; `anew`: all of it was read, what the index knows of single
+    messages may be of others."""
 
     table: Table
     foreign: list[Row]
@@ -39,6 +40,8 @@ class Loaded(NamedTuple):
     modified: float
     scanned: int
     complete: bool
+    anew: bool = False
+    modseq: int = 0
 
 
 def open_store(path: str) -> MboxStore | MdirStore:
@@ -72,10 +75,10 @@ def load(
     assert isinstance(store, MboxStore)
     size, modified = stamp_of(files, store)
     if known is not None and known.size == size and known.modified == modified:
-        return Loaded(table, [], known.dead, size, modified, 0, True)
+        return Loaded(table, [], known.dead, size, modified, 0, True, modseq=known.modseq)
     if known is not None and known.size <= size and (grown := _grown(files, store, table, known)) is not None:
         return grown
-    return _build(files, store, Table(), store.scan(files), modified)
+    return _build(files, store, Table(), store.scan(files), modified)._replace(anew=True)
 
 
 def _grown(files: Files, store: MboxStore, table: Table, known: Indexed) -> Loaded | None:

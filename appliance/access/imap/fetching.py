@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from appliance.access.imap.columns import FLAGS_ONLY, ITEMS, ColumnFormat
 from appliance.access.imap.flagging import SEEN, may_store
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 BATCH: Final = 500
 FLAG_BATCH: Final = 2000
-_FLAG_COLUMNS: Final = frozenset({"UID", "FLAGS", "MODSEQ"})
 PIECE: Final = 128 * 1024
 MAX_HEADER: Final = 256 * 1024
 """A header whose fields are picked is read up to here."""
@@ -83,24 +83,17 @@ class _Fetching:
             self.marking = OpenRow((*self.columns, *(name for name in told if name not in self.columns)))
         self.missing = False
 
-    @property
-    def only_flags(self) -> bool:
-        """What clients ask for whole mailboxes each time that they come: it takes a lighter request."""
-        return not self.texts and _FLAG_COLUMNS.issuperset(self.columns)
-
-    async def flags(self, uids: Sequence[int]) -> None:
-        """Up to `FLAG_BATCH` messages, when flags are all that is wanted."""
+    async def listing(self, uids: Sequence[int]) -> None:
+        """All messages, when no texts are wanted: rows come as columns."""
         selected = self.selected
-        rows = await selected.account.flags(selected.view_number, uids)
-        self.missing = self.missing or len(rows) < len(uids)
-        text = selected.flag_texts.text
-        numbers = selected.view.numbered([row[0] for row in rows])
-        lines = [
-            (number, uid, text(flags, keywords), None, 0, None, None, None, modseq)
-            for (number, _), (uid, flags, keywords, modseq) in zip(numbers, rows, strict=True)
-        ]
-        await self.session.put_all(self.plain.join(lines))
-        await trio.lowlevel.checkpoint()
+        form = ColumnFormat(selected, self.columns)
+        step = FLAG_BATCH if FLAGS_ONLY.issuperset(self.columns) else BATCH
+        for start in range(0, len(uids), step):
+            part = uids[start : start + step]
+            rows = await selected.account.columns(selected.view_number, part, form.what)
+            self.missing = self.missing or len(rows.uids) < len(part)
+            await self.session.put_all(form.join(rows))
+            await trio.lowlevel.checkpoint()
 
     async def batch(self, uids: Sequence[int]) -> None:
         """Up to `BATCH` messages."""
@@ -265,10 +258,11 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
     if any(item.name == "MODSEQ" for item in items):
         session.enable_condstore()
     work = _Fetching(session, selected, items, uid=arguments.uid)
-    step = FLAG_BATCH if work.only_flags else BATCH
-    for start in range(0, len(uids), step):
-        batch = uids[start : start + step]
-        await (work.flags(batch) if work.only_flags else work.batch(batch))
+    if not work.texts and ITEMS.issuperset(work.columns):
+        await work.listing(uids)
+    else:
+        for start in range(0, len(uids), BATCH):
+            await work.batch(uids[start : start + BATCH])
     if work.missing and not arguments.uid:
         # RFC 2180, 4.1.2: the others are told, and that some are no more.
         raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")
