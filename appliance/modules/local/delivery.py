@@ -69,10 +69,6 @@ class AccountRules(Protocol):
         nothing twice. OSError if the message cannot be read."""
         ...
 
-    def done(self, account: Account, message: QueuedMessage) -> None:
-        """The account has the message, or will not get it: what was remembered for a second question may go."""
-        ...
-
 
 class _Job(NamedTuple):
     """One delivery: the recipients of an entry that get the same copy, and what they are told if not "delivered"."""
@@ -228,8 +224,6 @@ class LocalModule:
             message = job.entry.message
             outcome = job.outcome or Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalDelivered"))
             job.entry.finish(job.recipients, outcome, Stored(account.full_name, result.record))
-            if self.rules is not None:
-                self.rules.done(account, message)
             self._delivered.add()
             self._bytes.add(message.size)
             if self.log.enabled(4):
@@ -266,8 +260,6 @@ class LocalModule:
                 if not stores:
                     assert outcome is not None
                     entry.finish(recipients, outcome)
-                    if self.rules is not None:
-                        self.rules.done(account, message)
                     continue
             jobs.append(_Job(entry, recipients, Delivery(message.id, content, size, sender, now, stores), outcome))
 
