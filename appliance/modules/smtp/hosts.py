@@ -122,7 +122,14 @@ def _hosts(text: str, port: int) -> tuple[Host, ...]:
             address = str(parse_address(word.strip("[]")))
         except ValueError:
             target = parse_queue(word)
-            hosts.append(Host(target.name, target.port or port, (target.address,) if target.address else ()))
+            hosts.append(Host(target.name, target.port or port, _literal(target.address or target.name)))
         else:
             hosts.append(Host(word, port, (address,)))
     return tuple(hosts)
+
+
+def _literal(text: str) -> tuple[str, ...]:
+    try:
+        return (str(parse_address(text)),)
+    except ValueError:
+        return ()

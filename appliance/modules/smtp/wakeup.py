@@ -91,6 +91,7 @@ class WakeupClient:
         self._nursery: trio.Nursery | None = None
         self._changed = trio.Event()
         self._connected = False
+        self._begun = 0.0
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Wake the host up at the period of the settings, beginning now; a component."""
@@ -102,10 +103,9 @@ class WakeupClient:
                 while True:
                     self._changed = trio.Event()
                     period = self.settings[WAKEUP_PERIOD]
-                    begun = trio.current_time()
                     if period and self.settings[WAKEUP_HOST].strip():
                         await self.wake()
-                        left = begun + max(_LEAST, period) - trio.current_time()
+                        left = self._begun + max(_LEAST, period) - trio.current_time()
                     else:
                         left = float("inf")
                     with trio.move_on_after(max(0.0, left)):
@@ -146,7 +146,8 @@ class WakeupClient:
                 async with self._line.session(TAG, override=override):
                     if self._connected:
                         return  # one by hand, while this one waited
-                    self._connected = True
+                    text = self.settings[WAKEUP_HOST].strip().lower()  # it may have been changed meanwhile
+                    self._connected, self._begun = True, trio.current_time()
                     try:
                         await self._session(text, session, log)
                     finally:
@@ -219,6 +220,8 @@ class WakeupClient:
             return listed
         main, *others = self._domains()
         found = [main]
+        if host.addresses:
+            return found  # an address stands in no MX record: nothing to ask the DNS for
         for domain in others[:_MOST_DOMAINS]:
             try:
                 exchangers = await self._names.exchangers(domain)

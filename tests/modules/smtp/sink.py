@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Sink:
         self.times: list[float] = []
         self.secure: list[bool] = []
         self.raw = b""
+        #: What it does when the roles were turned.
+        self.turned: Callable[[Channel], Awaitable[None]] | None = None
 
     @property
     def words(self) -> list[str]:
@@ -109,6 +111,8 @@ class Sink:
                 await channel.start_tls(self.certificate)
                 server.secured()
             if server.state is State.ENDED:
+                if isinstance(event, e.Atrn) and self.turned is not None:
+                    await self.turned(channel)
                 return
 
     def _usual(self, event: e.Event, channel: Channel) -> Reply:
@@ -146,6 +150,10 @@ def _shown(event: e.Event) -> str:
             return f"AUTH {method} {(initial or b'').decode()!r}"
         case e.AuthResponse(line):
             return f"RESPONSE {line.decode()}"
+        case e.Etrn(node):
+            return f"ETRN {node}"
+        case e.Atrn(domains):
+            return " ".join(("ATRN", *domains))
     return type(event).__name__.upper()
 
 
