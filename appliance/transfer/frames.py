@@ -72,7 +72,15 @@ def message(
         item.id,
         item.arrived,
         item.sender,
-        [source.module, source.address, source.local_address, source.account, source.trusted, source.client],
+        [
+            source.module,
+            source.address,
+            source.local_address,
+            source.account,
+            source.trusted,
+            source.client,
+            source.mark,
+        ],
         recipients,
         item.size,
         item.lines,
@@ -164,7 +172,7 @@ def read_message(fields: list[Any]) -> tuple[QueuedMessage, bytes | None, tuple[
                 target=person[9] if len(person) > 9 else "",
             )
         )
-    item = QueuedMessage(number, sender, Source(*source[:6]), recipients, arrived, size, lines, ret, envid, added)
+    item = QueuedMessage(number, sender, Source(*source[:7]), recipients, arrived, size, lines, ret, envid, added)
     for name in flags:
         if name in ("receipt", "test", "smtputf8", "ruled"):
             setattr(item, name, True)

@@ -29,7 +29,8 @@ class Source:
     """The attributes that a message keeps of where it came from, over restarts too.
 
     `module` names the room (SMTP, RPOP, LOCAL, PIPE, DEQUEUER, ...); `account` the one that was authenticated; `client` says
-    that the peer has a client address; `trusted` that the message may relay and gets missing header fields.
+    that the peer has a client address; `trusted` that the message may relay and gets missing header fields. `mark` is the
+    source's own: it is in the message's frame, so a restart tells it again (`Recovery.marks`); `N.msg` has it not.
     """
 
     module: str
@@ -38,16 +39,19 @@ class Source:
     account: str | None = None
     trusted: bool = False
     client: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A recipient as the sender gave it. `notify` is "" (failures and delays), "N" (never), or letters of S (success),
-    F (failure), D (delay) (RFC 3461, 4.1); `orcpt` the original recipient `type;address`, decoded (4.2)."""
+    F (failure), D (delay) (RFC 3461, 4.1); `orcpt` the original recipient `type;address`, decoded (4.2). `route` is what the
+    router said a moment ago, so that it need not be asked again if nothing has changed."""
 
     address: str
     notify: str = ""
     orcpt: str = ""
+    route: Route | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,8 @@ class QueuedMessage:
     finished: bool = False
     report_due: float = 0.0
     """When the results that are not told yet are to be reported; 0: nothing is planned."""
+    routes: tuple[Route | None, ...] | None = None
+    """What is known of its recipients' routes from its reception; until it is enqueued."""
     made: dict[str, int] | None = None
     """Messages that were made because of this one, by the names that their makers gave them (`made_for`)."""
 

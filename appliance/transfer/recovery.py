@@ -57,6 +57,8 @@ class Replay:
         """Messages that are finished; their files may still be there."""
         self.stored: list[tuple[Position, Stored, int]] = []
         self.queue_delays: dict[tuple[str, str], tuple[float, str, Position]] = {}
+        self.marks: dict[int, str] = {}
+        """The marks of messages whose sources put one on, finished or not."""
 
     def take(self, position: Position, frame: Frame) -> bool:
         """One frame; frames of other rooms are passed over. False if it is damaged."""
@@ -73,6 +75,8 @@ class Replay:
         if kind == FrameType.MESSAGE:
             message, content, reported = frames.read_message(fields)
             message.position = position
+            if message.source.mark:
+                self.marks[number] = message.source.mark
             known = self.messages.get(number)
             if known is not None:
                 message.unsafe = known[0].unsafe
@@ -153,6 +157,11 @@ class Recovery:
     def safe(self, account: str, position: Position) -> None:
         """A K of the journal: what the account stored before `position` needs no second look."""
         self._replay.safe(account, position)
+
+    @property
+    def marks(self) -> dict[int, str]:
+        """Message id -> mark of all messages in the journal that have one. Until `begin`."""
+        return self._replay.marks
 
     async def finish(self) -> None:
         """Read the directory and put what is to be done into the spool; nothing is enqueued yet (`begin`)."""
