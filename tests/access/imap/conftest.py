@@ -260,6 +260,15 @@ class Requests:
         view = self.views[number]
         return [self.row(view, m) for m in map(view.mailbox.messages.get, unpack(uids)) if m is not None]
 
+    def columns(self, number: int, uids: bytes, what: int) -> Any:
+        view = self.views[number]
+        found = [m for m in map(view.mailbox.messages.get, unpack(uids)) if m is not None]
+        made = [summary(m.data) for m in found] if what else []
+        rows = [(*self.row(view, m), len(m.data), m.date) for m in found]
+        columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(6)]
+        texts = [[m.envelope for m in made], [m.bodystructure for m in made], [m.body for m in made]]
+        return (*columns, *texts) if what else (*columns, None, None, None)
+
     def part(self, data: bytes, section: str) -> bytes | None:
         if not section:
             return data

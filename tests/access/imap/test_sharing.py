@@ -116,7 +116,7 @@ async def test_changes_that_cannot_be_read_do_not_end_the_session(post: Post) ->
     async with post.logged_in("INBOX") as client:
         post.account.broken = "changes"
         await client.ok("NOOP")
-        post.account.broken = "fetch"
+        post.account.broken = "columns"
         assert (await client.last("FETCH 1 RFC822.SIZE")).startswith(b"NO [UNAVAILABLE]")
         post.account.broken = ""
         await client.ok("FETCH 1 FLAGS")
