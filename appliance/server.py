@@ -453,6 +453,7 @@ class Server:
                 digests=self.digests,
                 version=VERSION,
                 domains=lambda: [domain.name for domain in self.domains],
+                sending_address=self.presence.sending_address,
             )
         )
 

@@ -150,6 +150,14 @@ IP_MODE = Setting(
     "Network",
 )
 IP_ADDRESSES = Setting("IPAddresses", Words(limit=1000), (), "Addresses", "Network")
+SENDING_ADDRESS = Setting(
+    "SendingIPAddress",
+    Choice("any", "first", "same"),
+    "any",
+    "Use IP Address",
+    "SMTP Sending",
+    help="first: mail of this domain goes out from its first address; same: from the address on which it was received.",
+)
 ACCOUNTS_LIMIT = Setting("AccountsLimit", Limit(), None, "Accounts", _LIMITS)
 UNKNOWN_NAMES = Setting(
     "MailToUnknown",
@@ -210,6 +218,7 @@ DOMAIN = Group(
         DOMAIN_ACCESS_MODES,
         IP_MODE,
         IP_ADDRESSES,
+        SENDING_ADDRESS,
         ACCOUNTS_LIMIT,
         UNKNOWN_NAMES,
         UNKNOWN_REROUTE,

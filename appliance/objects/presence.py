@@ -55,6 +55,18 @@ class Presence:
             return self._by_address[address]
         return self.domains.main.name if address in self._local else None
 
+    def sending_address(self, name: str, received: str) -> str:
+        """The local address that mail of a domain goes out from, empty for any (manual, chapter 18, Use IP Address);
+        `received` is the one on which the message came in."""
+        domain = self.domains.get(name)
+        mode = domain.settings[d.SENDING_ADDRESS] if domain is not None else "any"
+        if domain is None or mode == "any":
+            return ""
+        mine = [address for address, owner in self._by_address.items() if owner == domain.name]
+        if mode == "same":
+            return received if received in mine else ""
+        return mine[0] if mine else ""
+
     def domain_of_name(self, name: str) -> str | None:
         """The domain of a name that a client asks for (TLS server name): the domain itself, an alias, or a name in it."""
         found = self.domains.domain_name(name)

@@ -245,7 +245,7 @@ class Enqueuer:
                 text = f"the {route.module} module is not available"
                 self._dequeuer.finish(message, [recipient], Outcome(Kind.FAILED, "5.3.5", text))
             else:
-                recipient.route = route
+                recipient.route = self._queues.placed(message, route)
                 going.append(recipient)
         if going:
             self._queues.enqueue(message, going)

@@ -22,6 +22,7 @@ import trio
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.tasks import TaskStatus
+from appliance.router.route import Route
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
 from appliance.transfer.spool import Spool
 
@@ -44,7 +45,8 @@ class DeliveryModule(Protocol):
 
     It may also have: `channels(host) -> int`, how many tasks may work on one queue (1); `holds(host) -> bool`, the queue
     waits until it is released; `warn_after(host) -> Sequence[int]`, ages in seconds at which the sender of a waiting message
-    is warned; `keep(host) -> int | None`, the age at which a waiting recipient fails.
+    is warned; `keep(host) -> int | None`, the age at which a waiting recipient fails; `place(message, route) -> Route`, the
+    route with another queue.
     """
 
     def concurrency(self) -> int:
@@ -338,6 +340,11 @@ class Queues:
             queue.add(message, group)
             self._schedule(queue)
         self._watch(message)
+
+    def placed(self, message: QueuedMessage, route: Route) -> Route:
+        """The route of a recipient, with the queue that its module wants for this message."""
+        place: Callable[[QueuedMessage, Route], Route] | None = getattr(self.modules.get(route.module), "place", None)
+        return route if place is None else place(message, route)
 
     def holds(self, queue: ModuleQueue) -> bool:
         holds: Callable[[str], bool] | None = getattr(self.modules.get(queue.module), "holds", None)

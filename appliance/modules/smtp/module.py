@@ -47,10 +47,14 @@ def _no_names() -> Sequence[str]:
     return ()
 
 
+def _any_address(domain: str, received: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the server has ready: `host()` is the main domain's name, `digests()` whether methods that need a readable
-    password are listed, `domains()` the names of all domains, the main one first."""
+    password are listed, `domains()` the names of all domains, the main one first; `sending_address` as in SmtpSender."""
 
     settings: Settings
     strings: Strings
@@ -70,6 +74,7 @@ class Rooms:
     digests: Callable[[], bool]
     version: str
     domains: Callable[[], Sequence[str]] = _no_names
+    sending_address: Callable[[str, str], str] = _any_address
 
 
 class SmtpModule:
@@ -92,6 +97,7 @@ class SmtpModule:
             rooms.log.source(SENDING_TAG, level),
             rooms.clock,
             rooms.statistics,
+            rooms.sending_address,
         )
         self.sender.attach(rooms.transfer.queues)
         self.log = rooms.log.source(TAG, level)

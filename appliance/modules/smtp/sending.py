@@ -7,8 +7,9 @@ warns senders and gives messages up (`warn_after`, `keep`).
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Final, Protocol
 
 import trio
@@ -24,7 +25,7 @@ from appliance.kernel.tasks import TaskStatus
 from appliance.modules.smtp.connecting import Connector, Unreachable
 from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
 from appliance.modules.smtp.dialogue import Refused as Declined
-from appliance.modules.smtp.hosts import split_queue
+from appliance.modules.smtp.hosts import dedicated_queue, split_queue
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.retries import retry_delay, warning_ages
 from appliance.modules.smtp.routing import MODULE, WAKEUP_QUEUE, WAKEUP_USER
@@ -38,7 +39,7 @@ from appliance.modules.smtp.settings import (
 )
 from appliance.modules.smtp.surroundings import Routing
 from appliance.protocols.smtp import Reply
-from appliance.router.route import Purpose, Refused
+from appliance.router.route import Purpose, Refused, Route
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient
 from appliance.transfer.queues import ModuleQueue, QueueEntry, Queues
 
@@ -60,8 +61,13 @@ class Line(Protocol):
     def session(self, kind: str, *, override: bool = False) -> AbstractAsyncContextManager[None]: ...
 
 
+def _any_address(domain: str, received: str) -> str:
+    return ""
+
+
 class SmtpSender:
-    """The delivery module SMTP; `attach` registers it."""
+    """The delivery module SMTP; `attach` registers it. `sending_address(domain, received)` is the local address that a
+    domain's mail goes out from, empty for any; `received` is the one on which the message came in."""
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class SmtpSender:
         log: Logger,
         clock: Clock,
         statistics: Statistics,
+        sending_address: Callable[[str, str], str] = _any_address,
     ) -> None:
         self.connector = connector
         self.router = router
@@ -81,6 +88,7 @@ class SmtpSender:
         self._sessions = sessions
         self._log = log
         self._clock = clock
+        self._sending_address = sending_address
         self._active: dict[str, int] = {}
         self._progress: dict[str, float] = {}
         self._sent = statistics.counter("smtp.sent", "messages sent by SMTP")
@@ -141,6 +149,15 @@ class SmtpSender:
     def holds(self, host: str) -> bool:
         """Hold Mail for Domains; what wakes a queue is no mail for it."""
         return not host.startswith(WAKEUP_QUEUE) and self.is_held(split_queue(host)[1])
+
+    def place(self, message: QueuedMessage, route: Route) -> Route:
+        """The queue of a dedicated address for mail of a domain that sends from one (manual, chapter 29)."""
+        if route.host.startswith(WAKEUP_QUEUE):
+            return route
+        source, received = message.source, message.source.local_address
+        owner = (source.account or message.sender).rpartition("@")[2]
+        address = self._sending_address(owner, received) if owner else ""
+        return replace(route, host=dedicated_queue(address, route.host)) if address else route
 
     def warn_after(self, host: str) -> Sequence[int]:
         """Send Warnings After."""

@@ -187,6 +187,9 @@ class Outside:
         self.sessions = Sessions()
         self.authority = trustme.CA()
         self.connected: list[tuple[str, int]] = []
+        #: The local addresses that were used, "" for any; and those that mail of a domain goes out from.
+        self.sources: list[str] = []
+        self.dedicated: dict[str, str] = {}
         self.reports: list[bytes] = []
         self.nursery: trio.Nursery | None = None
         self.routing = SmtpRouting(self.settings)
@@ -198,7 +201,14 @@ class Outside:
         )
         self.connector = Connector(self.settings, finder, self.context, lambda: "box.test", self.connect)
         self.sender = SmtpSender(
-            self.connector, self, self.line, self.sessions, self.log.source("SMTPO"), self.clock, Statistics()
+            self.connector,
+            self,
+            self.line,
+            self.sessions,
+            self.log.source("SMTPO"),
+            self.clock,
+            Statistics(),
+            lambda domain, received: self.dedicated.get(domain, ""),
         )
         self.room: Transfer
 
@@ -228,6 +238,7 @@ class Outside:
         await trio.lowlevel.checkpoint()
         for address in addresses:
             self.connected.append((address, port))
+            self.sources.append(source or "")
             sink = self.sinks.get((address, port))
             if sink is not None:
                 near, far = channel_pair(client="192.0.2.9", server=address, port=port)
