@@ -106,7 +106,7 @@ def _symbol(match: re.Match[str]) -> str:
     name = match[1]
     if name.isdigit() and len(name) == 3:
         code = int(name)
-        return chr(code) if 0 < code < 128 else chr(0xDC00 + code) if code < 256 else ""
+        return chr(code) if 0 < code < 128 else chr(0xDC00 + code) if 128 <= code < 256 else ""
     return _LETTERS.get(name, name)
 
 

@@ -165,7 +165,7 @@ class ContentFilters:
                 answer = await self._show(program, message)
                 if answer.action == "postpone":
                     self._postponed.add()
-                    program.log.problem("[%d] is put off for %d s: %s", message.id, delay, answer.text)
+                    program.log.problem("[%d] is put off for %g s: %s", message.id, delay, answer.text)
                     await trio.sleep(delay)
                     delay = min(delay * 2, self._delays[1])
                     continue

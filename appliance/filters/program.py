@@ -178,7 +178,8 @@ class FilterProgram:
     def _answered(self, event: Answer) -> None:
         request = self._sent.get(event.number)
         if request is None:
-            self.log.problem("%s: an answer too early: %d", self.settings.name, event.number)
+            # A second answer, or one to a request that is still here.
+            self.log.problem("%s: not asked for: %05d %s", self.settings.name, event.number, event.word)
             return
         try:
             answer = parse_answer(event.word, event.rest, self._conversation.agreed)

@@ -122,7 +122,8 @@ def _kill(process: trio.Process, number: int | None = None) -> None:
 class Helpers:
     """Starts programs, and knows which are running."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, *, grace: float = GRACE) -> None:
+        self.grace = grace
         self._environment = clean_environment(os.environ if environment is None else environment)
         self._running: set[trio.Process] = set()
         self._staying: set[Helper] = set()
@@ -155,7 +156,7 @@ class Helpers:
             assert self._leaving is not None
             with trio.CancelScope(shield=True):
                 # Less than the whole time, because the shutdown as a whole has no more.
-                with trio.move_on_at(self._leaving + GRACE - 0.2):
+                with trio.move_on_at(self._leaving + self.grace * 0.96):
                     await self._all_ended()
                 self.kill_all()
                 with trio.move_on_after(_REAP):
@@ -490,7 +491,7 @@ class Helper:
             receiver.close()
             if self._ended is not None:
                 self._ended()
-            await self._helpers._end(process, GRACE)
+            await self._helpers._end(process, self._helpers.grace)
             code = process.returncode
             self._log.major("%s has ended with code %s", self.name, "unknown" if code is None else code)
             if not ended_by_us:
