@@ -27,6 +27,7 @@ __all__ = [
     "apply_enqueued",
     "apply_status",
     "delivered",
+    "done",
     "enqueued",
     "finished",
     "message",
@@ -126,6 +127,11 @@ def status(item: QueuedMessage, recipients: Iterable[Recipient]) -> Frame:
     return Frame(FrameType.STATUS, pack([_VERSION, item.id, states]))
 
 
+def done(item: QueuedMessage, name: str) -> Frame:
+    """Q for something that was done because of the message without making another one: it is remembered under that name."""
+    return Frame(FrameType.STATUS, pack([_VERSION, item.id, [], [name]]))
+
+
 def queue_state(module: str, host: str, until: float, reason: str) -> Frame:
     """Q for a whole queue: it waits until that wall time; 0 ends the wait."""
     return Frame(FrameType.STATUS, pack([_VERSION, 0, module, host, until, reason]))
@@ -204,3 +210,5 @@ def apply_status(item: QueuedMessage, fields: list[Any]) -> None:
         recipient.target = more[0] if more else recipient.target
         recipient.due, recipient.attempts, recipient.reason = due, attempts, reason
         recipient.warned, recipient.reported = warned, reported
+    for name in fields[2] if len(fields) > 2 else ():
+        item.remember(str(name), 0)

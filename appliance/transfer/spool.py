@@ -248,6 +248,13 @@ class Spool:
         """Write down how these recipients wait."""
         return self.journal.append(frames.status(message, recipients))
 
+    def done(self, message: QueuedMessage, name: str) -> Ticket:
+        """Write down that something was done because of the message, so that it is not done again after a crash:
+        `message.made_for(name)` is 0 from now on. For what makes no message of its own (a program of a rule, a copy in another
+        account); rides with the next flush, in one with what was recorded just before."""
+        message.remember(name, 0)
+        return self.journal.append(frames.done(message, name))
+
     def enqueued(self, message: QueuedMessage) -> Ticket:
         """Write down that server rules are done."""
         return self.journal.append(frames.enqueued(message))
