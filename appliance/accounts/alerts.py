@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
 from appliance.formats.data import Value
+from appliance.objects import declarations as d
 from appliance.objects.domain import Account
 
 __all__ = ["ALERTS", "CONFIRMED", "AlertSource", "confirm_alerts", "info", "set_own", "set_value"]
@@ -76,4 +77,5 @@ async def info(state: State, session: Session) -> dict[str, Any]:
     answer: dict[str, Any] = {key: value for key, value in own.items() if key.startswith("#")}
     answer["used"] = state.used
     answer["limit"] = state.limit
+    answer["mailboxes_limit"] = state.account.settings[d.MAX_MAILBOXES]
     return answer

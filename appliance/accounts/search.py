@@ -2,6 +2,7 @@
 
     ["ALL"]  ["AND", p, ...]  ["OR", p, ...]  ["NOT", p]
     ["FLAG", bit]  ["KEYWORD", name]  ["UIDS", packed UIDs]  ["MODSEQ", n] (that or higher)
+    ["ARRIVED", seconds since 1970] (then or later)
     ["SINCE", day]  ["BEFORE", day]  ["ON", day], and the same with SENT in front: the Date field; a day as `date.toordinal()`
     ["LARGER", octets]  ["SMALLER", octets]  ["HEADER", field, text]  ["SUBJECT", text] ...  ["BODY", text]  ["TEXT", text]
 
@@ -153,6 +154,9 @@ class _Run:
             case ["SMALLER", int(octets)]:
                 wires = table.wires
                 return lambda at: wires[at] < octets
+            case ["ARRIVED", int(seconds)]:
+                dates = table.dates
+                return lambda at: dates[at] >= seconds
             case ["SINCE" | "BEFORE" | "ON" as relation, int(day)]:
                 dates = table.dates
                 begin = (day - _EPOCH) * 86400
