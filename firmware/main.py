@@ -99,10 +99,18 @@ def _serve(options: Options, provision: Provision | None) -> int:
     try:
         trio.run(_run, server, options)
     except ComponentFailed as error:
-        cause = error.__cause__
-        print(f"pillarbox: {cause if isinstance(cause, (ProvisionError, OSError)) else error}", file=sys.stderr)
+        print(f"pillarbox: {_reason(error, options)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _reason(error: Exception, options: Options) -> str:
+    """What the person at the console can do something about, and where the rest is told."""
+    cause = error.__cause__
+    if isinstance(cause, (ProvisionError, OSError)):
+        return str(cause)
+    detail = f": {type(cause).__name__}: {cause}" if cause is not None else ""
+    return f"{error}{detail}; see the newest file in {os.path.join(options.base, 'SystemLogs')}"
 
 
 async def _run(server: Server, options: Options) -> None:
