@@ -296,6 +296,7 @@ class Server:
             self.log.source("ROUTER", lambda: self.router_settings[ROUTER_LOG]),
             self.presence.assigned,
         )
+        self.router.generation = self.operations.generation
         local, smtp = LocalRouting(self.domains, self.local_settings), SmtpRouting(self.smtp_settings)
         self.router.first += [local.first, smtp.first]
         self.router.final += [local.final, smtp.final]
@@ -341,6 +342,7 @@ class Server:
             self.host,
             self.banned_settings,
         )
+        self.transfer.enqueuer.current = self.router.current
         self.transfer.count(self.statistics)
         self.alerts = Alerts(self._storage(self._path("Settings", "Alerts.data"), 0o640), self.clock)
         self.accounts = Accounts(

@@ -222,6 +222,8 @@ class Operations:
     def __init__(self) -> None:
         self._by_name: dict[str, Operation] = {}
         self._all: list[Operation] = []
+        self._running = 0
+        self._performed = 0
 
     def declare(
         self,
@@ -278,11 +280,20 @@ class Operations:
         if given:
             raise OperationError(f"{operation.name}: unknown parameter {next(iter(given))}", 500)
         self._authorize(caller, operation, values)
+        self._running += 1
         try:
             return await operation.run(caller, **values)
         except OSError as error:
             # A full or failing disk is no program error: who asked is told, and the session goes on.
             raise OperationError(f"{operation.name}: {error.strerror or error}", 541) from error
+        finally:
+            self._running -= 1
+            self._performed += 1
+
+    def generation(self) -> int:
+        """A number that is another one after each operation: what was found out before may be different now. -1 while one
+        is at work."""
+        return -1 if self._running else self._performed
 
     def _authorize(self, caller: Caller, operation: Operation, values: dict[str, Any]) -> None:
         domain: str | None = None

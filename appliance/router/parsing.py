@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 #: Longest address text that is routed, in characters (RFC 5321, 4.5.3.1.3 has 256 octets for a path; records may add).
 MAX_ADDRESS = 1024
+
+_CONTROLS = re.compile(r"[\r\n\0]")
+_ROUTED = re.compile(r"[%!@]")
 
 
 def _split_at(text: str) -> tuple[str, str]:
@@ -38,7 +43,7 @@ def parse(text: str) -> tuple[str, str]:
     text = text.strip()
     if text.startswith("<") and text.endswith(">"):
         text = text[1:-1].strip()
-    if not text or len(text) > MAX_ADDRESS or any(char in text for char in "\r\n\0"):
+    if not text or len(text) > MAX_ADDRESS or _CONTROLS.search(text):
         raise ValueError("an address is expected")
     if text.startswith("@"):
         # Source route @zzzz,@yyyy:local@domain (RFC 5321, 4.1.2, A-d-l).
@@ -74,6 +79,8 @@ def _domain(domain: str) -> str:
             domain = domain.encode("idna").decode("ascii")
         except UnicodeError:
             raise ValueError(f"{domain[:64]!r} is not a domain name") from None
+    if not domain[-1:].isdigit():
+        return domain
     parts = domain.split(".")
     if len(parts) == 4 and all(part.isdigit() and len(part) < 4 and int(part) < 256 for part in parts):
         return f"[{domain}]"
@@ -94,4 +101,4 @@ def reparse_main(local: str) -> tuple[str, str]:
 
 def is_simple(local: str) -> bool:
     """No route is left in the local part (manual, chapter 29: "simple" addresses)."""
-    return not any(char in local for char in "%!@")
+    return _ROUTED.search(local) is None

@@ -57,6 +57,8 @@ class Router:
         self.settings = settings
         self.logger = logger
         self.domain_of_address = domain_of_address
+        self.generation: Callable[[], int] = lambda: -1
+        """A number that is another one as soon as something has changed that routes depend on; -1: nobody knows."""
         self.first: list[RouterStep] = []
         self.final: list[RouterStep] = []
         self._table = RoutingTable(DEFAULT_TABLE)
@@ -71,6 +73,7 @@ class Router:
 
     async def route(self, address: str, purpose: Purpose = Purpose.MAIL, caller: Caller | None = None) -> Route:
         """Where `address` goes. Raises Refused."""
+        generation = self.generation()
         try:
             local, domain = parse(address)
         except ValueError as error:
@@ -80,6 +83,7 @@ class Router:
             for _ in range(TURNS):
                 answer = await self._turn(Address(local, domain, address, purpose, simple, relay, caller), table)
                 if isinstance(answer, Route):
+                    answer.generation = generation
                     return answer
                 local, domain = answer.local, answer.domain
                 relay, table = relay or answer.relay, answer.table
@@ -87,6 +91,10 @@ class Router:
         except Refused as refusal:
             self.logger.problem("failed to route '%s': %s", address, refusal.text)
             raise
+
+    def current(self, route: Route) -> bool:
+        """Whether asking again would give this answer again."""
+        return route.generation >= 0 and route.generation == self.generation()
 
     async def _turn(self, address: Address, table: bool) -> Route | Rewritten:
         local, domain = address.local, address.domain

@@ -76,6 +76,8 @@ class Enqueuer:
         rules_log: Logger,
     ) -> None:
         self.rules: ServerRules | None = None
+        self.current: Callable[[Route], bool] = lambda route: False
+        """Whether a route that came with a recipient still holds (`Router.current`)."""
         self._spool = spool
         self._queues = queues
         self._dequeuer = dequeuer
@@ -179,14 +181,17 @@ class Enqueuer:
         now = self._clock.now()
         routed: list[tuple[Recipient, Route]] = []
         unknown: list[tuple[Recipient, Refused]] = []
+        known, message.routes = message.routes, None
         for recipient in message.waiting:
             if recipient.route is not None or recipient.taken:
                 continue
-            try:
-                route = await self._routing.route(recipient.target or recipient.address)
-            except Refused as refusal:
-                unknown.append((recipient, refusal))
-                continue
+            route = None if known is None else known[recipient.index]
+            if route is None or recipient.target or not self.current(route):
+                try:
+                    route = await self._routing.route(recipient.target or recipient.address)
+                except Refused as refusal:
+                    unknown.append((recipient, refusal))
+                    continue
             routed.append((recipient, route))
             if self._log.enabled(5):
                 self._log.all(

@@ -187,6 +187,7 @@ class Submission:
         message.smtputf8 = self.smtputf8
         message.receipt = self._receipt
         message.test = self._test
+        message.routes = tuple(envelope.route for envelope in self.recipients)
         return message
 
     async def submit(

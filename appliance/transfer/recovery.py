@@ -28,6 +28,7 @@ from appliance.transfer.spool import Spool
 __all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
 
 _FIRST_READ: Final = 64 << 10
+_STORED_ALONE: Final = -1
 
 
 def stored_alone(account: str) -> str:
@@ -113,11 +114,11 @@ class Replay:
                 known[0].unsafe[stored.account] = position
                 self.stored.append((position, stored, number))
                 if not fields[1]:
-                    known[0].remember(stored_alone(stored.account), 0)
+                    known[0].remember(stored_alone(stored.account), _STORED_ALONE)
         elif kind == FrameType.STATUS:
             frames.apply_status(known[0], fields)
             if known[0].made is not None:  # it stands further on than those stores
-                known[0].made = {name: made for name, made in known[0].made.items() if made} or None
+                known[0].made = {name: made for name, made in known[0].made.items() if made != _STORED_ALONE} or None
 
     def safe(self, account: str, position: Position) -> None:
         """What the account stored before `position` needs no second look."""

@@ -321,6 +321,21 @@ async def test_the_commands(world: World) -> None:
         await operations.perform(plain, "SetRouterTable", {"newTable": ""})
 
 
+async def test_an_answer_holds_until_somebody_does_something(world: World) -> None:
+    operations = Operations()
+    world.router.declare(operations)
+    route = await world.router.route("support")
+    assert not world.router.current(route)  # without a server nobody knows
+    world.router.generation = operations.generation
+    route = await world.router.route("support")
+    assert world.router.current(route)
+    root = Caller("postmaster@stalker.com", "stalker.com", "PWD", world.domains)
+    await operations.perform(root, "SetRouterTable", {"newTable": "<support> = bill"})
+    assert not world.router.current(route)
+    route = await world.router.route("support")
+    assert route.host == "bill@stalker.com" and world.router.current(route)
+
+
 @given(st.text(max_size=200))
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_any_table_text_is_a_table_or_an_error(text: str) -> None:

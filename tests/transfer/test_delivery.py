@@ -9,8 +9,9 @@ import trio.testing
 from trio.testing import MockClock
 
 from appliance.kernel.disk import InLoopDisk
+from appliance.router.route import Route
 from appliance.transfer.enqueuer import Verdict
-from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Source, Stored
+from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, Recipient, Source, Stored
 from appliance.transfer.queues import ModuleQueue, QueueEntry
 
 from .conftest import Room, running
@@ -350,3 +351,16 @@ async def test_stop_in_the_middle(tmp_path: Path, autojump_clock: MockClock) -> 
 
 def test_sources_are_values() -> None:
     assert Source("SMTP", "1.2.3.4") == Source("SMTP", "1.2.3.4")
+
+
+async def test_a_route_that_came_along_is_not_asked_for_again(room: Room, autojump_clock: MockClock) -> None:
+    """Unless something has changed since it was found."""
+    room.enqueuer.current = lambda route: route.generation == 2
+    for generation in (1, 2):
+        route = Route("LOCAL", f"{generation}@here.example", "x", "x", generation=generation)
+        await room.submit_text(
+            "", [Envelope("x@here.example", route=route), "y@here.example"], b"Date: x\n\n", Source("SMTP")
+        )
+    await quiet()
+    assert room.router.asked == ["x@here.example", "y@here.example", "y@here.example"]
+    assert set(room.local.calls) == {"2@here.example", "x@here.example", "y@here.example"}
