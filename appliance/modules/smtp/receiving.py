@@ -375,7 +375,7 @@ class ReceivingSession:
             route, self._channel, trusted=sender is not None and sender.relay, simple=simple
         ):
             return self._no_relay(path.address)
-        self._recipients.append(Envelope(address, _notify(event.notify), event.orcpt or ""))
+        self._recipients.append(Envelope(address, _notify(event.notify), event.orcpt or "", route))
         return Reply(250, f"{path.address} {self._fate(route)}", "2.1.5")
 
     def _fate(self, route: Route) -> str:
