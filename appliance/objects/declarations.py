@@ -103,6 +103,22 @@ MAILBOX_TYPE = Setting(
     grantable=True,
 )
 RULES = Setting("Rules", Raw(_array), [], "Automated Rules", "Rules")
+RULES_ALLOWED = Setting(
+    "RulesAllowed",
+    Choice(
+        ("No", "No"),
+        ("Filter Only", "Filter Only"),
+        ("All But Exec", "All But Exec"),
+        ("Any", "Any"),
+    ),
+    "All But Exec",
+    "Automated Rules: allow to modify",
+    _OPTIONS,
+    help="What the user may put into rules of his own. The automatic answer is always his.",
+    grantable=True,
+)
+#: Rules that run for every account of a domain.
+DOMAIN_RULES = Setting("Rules", Raw(_array), [], "Domain-Wide Rules", "Rules")
 ALIASES = Setting("Aliases", Words(limit=1000), (), "Aliases", _NAMES, column="Aliases")
 #: Template only: what a new account starts with.
 INITIAL_MAILBOXES = Setting("InitialMailboxes", Words(limit=100), (), "Additional Mailboxes", "Template")
@@ -125,6 +141,7 @@ _ACCOUNT = (
     MAX_WEB_FILES,
     MAIL_TO_ALL,
     MAILBOX_TYPE,
+    RULES_ALLOWED,
     RULES,
 )
 ACCOUNT = Group("Account", "Account settings", _ACCOUNT)
@@ -230,6 +247,7 @@ DOMAIN = Group(
         EXTERNAL_LOCATION,
         ADMIN_DOMAIN,
         CERTIFICATE,
+        DOMAIN_RULES,
     ),
 )
 
