@@ -49,10 +49,10 @@ class Routing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What server rules decided about a message: go on, discard it quietly, or reject it with a text. The fields of
-    `added_header` (whole lines, LF) go in front of the message from now on."""
+    """What server rules decided about a message: go on, discard it quietly, reject it with a text, or be asked again later.
+    The fields of `added_header` (whole lines, LF) go in front of the message from now on."""
 
-    action: Literal["accept", "discard", "reject"] = "accept"
+    action: Literal["accept", "discard", "reject", "later"] = "accept"
     text: str = ""
     added_header: bytes = b""
 
@@ -199,6 +199,9 @@ class Enqueuer:
                 )
         if not message.ruled and self.rules is not None:
             verdict = await self.rules(message)
+            if verdict.action == "later":
+                self._delay(message, message.waiting, verdict.text)
+                return
             message.ruled = True
             message.added_header += verdict.added_header
             self._spool.enqueued(message)
