@@ -117,5 +117,3 @@ async def _act(run: Run, rule: CompiledRule, doer: Doer, log: Logger) -> bool:
 async def _done(run: Run, rule: CompiledRule, number: int, action: Action, doer: Doer) -> bool:
     await doer.do(run, rule, number, action)
     return run.ruling.action == "keep"
-
-
