@@ -9,6 +9,7 @@ from __future__ import annotations
 import os.path
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import trio
@@ -39,7 +40,7 @@ from appliance.kernel.log import LOG, Log, Logger
 from appliance.kernel.log_reading import LogReader
 from appliance.kernel.network import descriptor_limit, local_addresses
 from appliance.kernel.notices import Notices
-from appliance.kernel.operations import Caller, Operations, Right
+from appliance.kernel.operations import Caller, OperationError, Operations, Right
 from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.resolver import DNR, DNR_LOG, Resolver
 from appliance.kernel.schedule import SCHEDULE, SCHEDULE_LOG, Schedule
@@ -60,6 +61,7 @@ from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
 from appliance.modules.smtp.module import Rooms, SmtpModule
+from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.settings import SMTP
 from appliance.modules.smtp.surroundings import Sender
@@ -71,6 +73,7 @@ from appliance.router.router import LOG_LEVEL as ROUTER_LOG
 from appliance.router.router import ROUTER, Router
 from appliance.services import HTTPA, Services
 from appliance.transfer.banned import BANNED
+from appliance.transfer.outflow import Outflow
 from appliance.transfer.recovery import StoredBefore
 from appliance.transfer.reports import TEXTS as REPORT_TEXTS
 from appliance.transfer.settings import ENQUEUER_PROCESSORS, QUEUE, TEMPFILES
@@ -194,6 +197,7 @@ class Server:
         self.queue_settings = self._component(QUEUE)
         self.temp_settings = self._component(TEMPFILES)
         self.banned_settings = self._component(BANNED)
+        self.protection_settings = self._component(PROTECTION)
         self.login_settings = self._component(d.LOGIN_SECURITY)
         self.resolver_settings = self._component(DNR)
         self.tls_settings = self._component(TLS)
@@ -311,6 +315,7 @@ class Server:
             self.schedule,
             self.statistics,
         )
+        self.peers.names = self.resolver
         self.tls = Tls(
             self.tls_settings,
             self.disk,
@@ -435,6 +440,7 @@ class Server:
             mirror=Mirroring(self.transfer),
             statistics=self.statistics,
         )
+        self.outflow = Outflow(self.clock, self.system, self._outflow_limit, self._outflow_alarm)
         self.smtp = SmtpModule(
             Rooms(
                 settings=self.smtp_settings,
@@ -447,6 +453,8 @@ class Server:
                 logins=SenderLogins(self.logins, Sender),
                 authority=self.domains,
                 peers=self.peers,
+                protection=self.protection_settings,
+                outflow=self.outflow,
                 resolver=self.resolver,
                 schedule=self.schedule,
                 tls=self.tls,
@@ -458,6 +466,20 @@ class Server:
                 sending_address=self.presence.sending_address,
             )
         )
+
+    def _outflow_limit(self, name: str) -> int | None:
+        account = self.domains.find_account(name)
+        return account.settings[d.OUTFLOW] if account is not None else None
+
+    async def _outflow_alarm(self, name: str, text: str) -> None:
+        """The user, and whoever has taken his password, sees it; so does the postmaster."""
+        for account in {name, f"postmaster@{self.host()}"}:
+            with suppress(OperationError):
+                await self.operations.perform(
+                    self.system_caller("SMTP"),
+                    "POSTACCOUNTALERT",
+                    {"accountName": account, "newAlert": f"{name}: {text}"},
+                )
 
     # Administration --------------------------------------------------------------------------------------------------
 

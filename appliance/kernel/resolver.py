@@ -144,8 +144,9 @@ class Resolver:
         self._random.shuffle(found)
         return sorted(found, key=lambda host: host.preference)
 
-    async def addresses(self, name: str, *, local: bool = False) -> list[str]:
-        """IPv4 addresses, then IPv6 ones; at least one. An address stands for itself. The hosts file comes first.
+    async def addresses(self, name: str, *, local: bool = False, quick: bool = False) -> list[str]:
+        """IPv4 addresses, then IPv6 ones; at least one. An address stands for itself. The hosts file comes first. `quick`:
+        asked for at most twice.
 
         Where this computer has no IPv6 address, IPv6 ones are asked for only if there is no other.
         """
@@ -163,7 +164,7 @@ class Resolver:
             if found and not self._ipv6:
                 break
             try:
-                answer = await self._lookup(name, kind, local, quick=bool(found))
+                answer = await self._lookup(name, kind, local, quick=quick or bool(found))
             except NoSuchName:
                 raise
             except ResolverTrouble as error:
@@ -178,15 +179,15 @@ class Resolver:
             raise problem
         raise NoSuchName(f"{name}: the name has no address")
 
-    async def pointer(self, address: str, *, local: bool = False) -> list[str]:
-        """The names of an address; at least one."""
+    async def pointer(self, address: str, *, local: bool = False, quick: bool = False) -> list[str]:
+        """The names of an address; at least one. `quick`: asked for at most twice."""
         import ipaddress
 
         try:
             reverse = ipaddress.ip_address(address.partition("%")[0]).reverse_pointer
         except ValueError:
             raise NoSuchName(f"{address} is not an address") from None
-        answer = await self._lookup(reverse, "PTR", local)
+        answer = await self._lookup(reverse, "PTR", local, quick=quick)
         if not answer.records:
             raise NoSuchName(f"{address}: the address has no name")
         return [record.target.to_text(True) for record in answer.records]

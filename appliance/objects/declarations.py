@@ -93,6 +93,15 @@ MAX_ACCOUNT_SIZE = Setting("MaxAccountSize", Size(), None, "Mail Storage", _STOR
 MAX_MAILBOXES = Setting("MaxMailboxes", Limit(), None, "Mailboxes", _STORAGE, grantable=True)
 MAX_WEB_SIZE = Setting("MaxWebSize", Size(), 5 << 20, "Web Storage", _STORAGE, grantable=True)
 MAX_WEB_FILES = Setting("MaxWebFiles", Limit(), 100, "Web Files", _STORAGE, grantable=True)
+OUTFLOW = Setting(
+    "MailOutFlow",
+    Limit(),
+    1000,
+    "Outgoing recipients an hour",
+    _OPTIONS,
+    help="Of mail that leaves this server, sent with the account's password.",
+    grantable=True,
+)
 MAIL_TO_ALL = Setting("MailToAll", YesNo(), True, "Accept Mail to all", _OPTIONS, grantable=True)
 MAILBOX_TYPE = Setting(
     "DefaultMailboxType",
@@ -139,6 +148,7 @@ _ACCOUNT = (
     MAX_MAILBOXES,
     MAX_WEB_SIZE,
     MAX_WEB_FILES,
+    OUTFLOW,
     MAIL_TO_ALL,
     MAILBOX_TYPE,
     RULES_ALLOWED,

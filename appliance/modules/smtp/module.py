@@ -23,6 +23,7 @@ from appliance.kernel.strings import Strings
 from appliance.kernel.tls import Tls
 from appliance.modules.smtp.connecting import Connector
 from appliance.modules.smtp.hosts import HostFinder
+from appliance.modules.smtp.protection.guard import make_guard
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.resolving import ResolverNames
 from appliance.modules.smtp.sending import TAG as SENDING_TAG
@@ -34,6 +35,7 @@ from appliance.modules.smtp.turning import Turning
 from appliance.modules.smtp.verifying import PathVerifier
 from appliance.modules.smtp.wakeup import TAG as WAKEUP_TAG
 from appliance.modules.smtp.wakeup import WakeupClient
+from appliance.transfer.outflow import Outflow
 from appliance.transfer.transfer import Transfer
 
 
@@ -66,6 +68,8 @@ class Rooms:
     logins: Logins
     authority: Authority
     peers: Peers
+    protection: Settings
+    outflow: Outflow
     resolver: Resolver
     schedule: Schedule
     tls: Tls
@@ -101,6 +105,16 @@ class SmtpModule:
         )
         self.sender.attach(rooms.transfer.queues)
         self.log = rooms.log.source(TAG, level)
+        guard = make_guard(
+            rooms.protection,
+            rooms.peers,
+            rooms.resolver,
+            rooms.clock,
+            self.log,
+            rooms.statistics,
+            rooms.outflow,
+        )
+        self.guard = guard
         self.service = SmtpService(
             Surroundings(
                 settings=settings,
@@ -117,14 +131,18 @@ class SmtpModule:
                     exchangers=names.known_exchangers,
                     own_name=rooms.host,
                 ),
-                verifier=PathVerifier(names, is_client=rooms.peers.client, listed=rooms.peers.denied),
+                verifier=PathVerifier(
+                    names,
+                    is_client=rooms.peers.client,
+                    listed=lambda address: rooms.peers.denied(address) or guard.blacklists.listed(address),
+                ),
+                guard=guard,
                 logins=rooms.logins,
                 authority=rooms.authority,
                 host=rooms.host,
                 unique=lambda: secrets.token_hex(12),
                 digests=rooms.digests,
                 version=rooms.version,
-                fixed_client=rooms.peers.listed,
                 release=self.sender.release,
                 turn=Turning(self.sender, rooms.router, rooms.host),
             )

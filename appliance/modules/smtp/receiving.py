@@ -12,25 +12,24 @@ from __future__ import annotations
 import trio
 
 from appliance.formats.addresses import join_address
-from appliance.kernel.channel import Channel, ChannelTimeout
-from appliance.kernel.journal import JournalError
+from appliance.kernel.channel import Channel, ChannelError, ChannelTimeout
 from appliance.kernel.log import ALL, Logger
 from appliance.kernel.operations import Caller
 from appliance.modules.smtp.authenticating import Authentication
-from appliance.modules.smtp.received import has_header, missing_header, received_field
+from appliance.modules.smtp.intake import Intake
+from appliance.modules.smtp.protection.devices import Device
+from appliance.modules.smtp.protection.settings import MESSAGE_LIMIT
+from appliance.modules.smtp.senders import SenderCheck, qualified, temporary
 from appliance.modules.smtp.settings import (
     ADVERTISE_8BIT,
     COMMAND_TIMEOUT,
     DATA_TIMEOUT,
     ERROR_LIMIT,
-    FORCE_AUTH,
     HOLD_DOMAINS,
     LINE_ENDS,
-    NON_CLIENTS,
     RCPT_LIMIT,
     SIZE_LIMIT,
     UNKNOWN_LIMIT,
-    VERIFY_PATH,
     WAKEUP_FROM,
     applies,
 )
@@ -39,17 +38,13 @@ from appliance.protocols.smtp import Reply, SmtpServer, State, ehlo_reply
 from appliance.protocols.smtp import events as e
 from appliance.router.parsing import is_simple
 from appliance.router.route import Purpose, Refused, Route
-from appliance.transfer.message import Envelope, Source
-from appliance.transfer.receiver import Malformed, NoSpace, Submission, TooLarge, TooManyHops
+from appliance.transfer.message import Envelope
 
-#: Errors after which replies to errors come later and later.
-_PATIENCE = 5
-_DELAY = 1.0
-_MAX_DELAY = 10.0
 _MAX_LOGIN_FAILURES = 5
+_COMMANDS = "commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY AUTH STARTTLS ETRN QUIT"
 
 _TRAP_CODE = "5.7.0"
-_UNKNOWN_DOMAIN = "5.1.2"
+_UNKNOWN_NAME = "5.1.1"
 
 
 class ReceivingSession:
@@ -61,16 +56,17 @@ class ReceivingSession:
         "_authentication",
         "_called",
         "_channel",
+        "_device",
         "_errors",
+        "_intake",
         "_listed",
-        "_local_sender",
         "_log",
+        "_looking",
         "_mail",
-        "_messages",
         "_out",
         "_recipients",
+        "_sender",
         "_server",
-        "_submission",
         "_trapped",
         "_turned",
         "_unknown",
@@ -84,33 +80,71 @@ class ReceivingSession:
         self._log = log
         self._server = SmtpServer(utf8=True)
         self._authentication = Authentication(around, channel)
+        self._intake = Intake(around, channel, self._server, log)
+        self._sender = SenderCheck(around, channel, called=called)
         self._out = bytearray()
         self._errors = 0
         self._unknown = 0
-        self._messages = 0
+        #: Who says that the host is blacklisted; None if nobody does. Not known before `_looking` is set.
         self._listed: str | None = None
-        self._submission: Submission | None = None
+        self._looking: trio.Event | None = None
+        self._device: Device | None = None
         self._mail: e.Mail | None = None
         self._recipients: list[Envelope] = []
-        self._local_sender = False
         self._trapped = False
 
     # -- the session --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """From the greeting to the end. Raises ChannelError when the connection breaks; an unfinished message is gone."""
-        around, channel = self._around, self._channel
-        if not (channel.client or channel.member or self._called):
-            self._listed = await around.blacklisted(channel.peer.address)
-            if self._listed is not None:
-                self._log.problem("host %s is blacklisted %s", channel.peer.address, self._listed)
+        guard, channel = self._around.guard, self._channel
+        if channel.client or channel.member or self._called:
+            await self._talk()
+        elif guard.barred(channel):
+            await channel.send(Reply(421, self._text("SMTPHarvest"), "4.7.0").render())
+        elif not guard.blacklists.active():
+            await self._talk()
+        else:
+            await self._talk_and_look()
+
+    async def _talk_and_look(self) -> None:
+        """The lists are asked while the client says who he is; the answer is waited for when mail comes."""
+        broken: ChannelError | None = None
+        self._looking = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look, self._looking)
+            try:
+                await self._talk()
+            except ChannelError as error:
+                broken = error
+            nursery.cancel_scope.cancel()
+        if broken is not None:
+            raise broken
+
+    async def _look(self, done: trio.Event) -> None:
         try:
-            await channel.send(
-                Reply(220, around.strings.text("SMTPNormalPrompt", around.version, self._host())).render()
-            )
+            found = await self._around.guard.check(self._channel)
+            if self._looking is done:
+                self._listed = found
+        finally:
+            done.set()
+
+    async def _looked(self) -> None:
+        if self._looking is not None:
+            await self._looking.wait()
+            self._looking = None
+
+    async def _talk(self) -> None:
+        channel = self._channel
+        self._intake.host = self._host()
+        try:
+            await channel.send(Reply(220, self._text("SMTPNormalPrompt", self._around.version, self._host())).render())
             while (event := await self._next()) is not None:
                 if isinstance(event, e.DataChunk):
-                    await self._write(event.data)
+                    await self._intake.write(event.data)
+                    continue
+                if isinstance(event, e.Bdat):
+                    self._chunk(event)
                     continue
                 await self._answer(event, await self._reply(event))
                 if self._server.state is State.TLS:
@@ -122,7 +156,7 @@ class ReceivingSession:
                 channel.restore(self._server.unused())
                 await self._turned(channel)
         finally:
-            await self._abandon()
+            await self._intake.abandon()
 
     async def _next(self) -> e.Event | None:
         """The next event; None at the end of the connection or of the client's time."""
@@ -152,21 +186,29 @@ class ReceivingSession:
     async def _answer(self, event: e.Event, reply: Reply) -> None:
         """Count what was wrong, and put the reply into the batch."""
         if reply.permanent and not self._channel.member and not self._called:
-            self._errors += 1
-            if isinstance(event, e.Rcpt):
-                self._unknown += 1
-            settings = self._around.settings
-            if self._errors > settings[ERROR_LIMIT] or self._unknown > settings[UNKNOWN_LIMIT]:
-                reply = Reply(421, self._text("SMTPTooManyErrors"), "4.7.0")
-                self._log.problem("too many errors")
-            elif self._errors > _PATIENCE and not self._channel.client:
-                await self._flush()
-                await trio.sleep(min(_MAX_DELAY, _DELAY * (self._errors - _PATIENCE)))
+            reply = await self._punish(event, reply)
         if self._authentication.failures >= _MAX_LOGIN_FAILURES and self._authentication.sender is None:
             reply = Reply(421, self._text("SMTPTooManyErrors"), "4.7.0")
         if self._log.enabled(ALL):
             self._log.all("out: %s", reply)
         self._out += self._server.reply(reply)
+
+    async def _punish(self, event: e.Event, reply: Reply) -> Reply:
+        """An error: the reply comes later if there were several, or is the last one."""
+        guard, settings, stranger = self._around.guard, self._around.settings, not self._channel.client
+        self._errors += 1
+        if isinstance(event, e.Rcpt):
+            self._unknown += 1
+            trial = reply.status == _UNKNOWN_NAME and stranger and self._authentication.sender is None
+            if trial and guard.unknown_recipient(self._channel):
+                return Reply(421, self._text("SMTPHarvest"), "4.7.0")
+        if self._errors > settings[ERROR_LIMIT] or self._unknown > settings[UNKNOWN_LIMIT]:
+            self._log.problem("too many errors")
+            return Reply(421, self._text("SMTPTooManyErrors"), "4.7.0")
+        if stranger and (delay := guard.delay(self._errors)):
+            await self._flush()
+            await trio.sleep(delay)
+        return reply
 
     async def _flush(self) -> None:
         if self._out:
@@ -179,7 +221,7 @@ class ReceivingSession:
         await self._channel.start_tls()
         self._server.secured()
         self._authentication = Authentication(self._around, self._channel)
-        self._forget()
+        await self._forget()
 
     def _busy(self, busy: bool) -> None:
         if self._channel.session is not None:
@@ -210,11 +252,13 @@ class ReceivingSession:
             case e.Mail():
                 return await self._begin(event)
             case e.Data():
-                return self._data()
+                return self._message_refusal() or Reply(354, "enter mail, end with a line with only a dot")
             case e.DataEnd():
                 return await self._end(event)
+            case e.ChunkEnd():
+                return await self._chunk_end(event)
             case e.Helo() | e.Ehlo():
-                self._forget()
+                await self._forget()
                 return self._hello(event)
             case e.Auth(method, initial):
                 return self._authenticated(await self._authentication.begin(method, initial))
@@ -223,14 +267,14 @@ class ReceivingSession:
             case e.StartTls():
                 return self._tls_reply()
             case e.Rset():
-                self._forget()
+                await self._forget()
                 return Reply(250, "OK", "2.0.0")
             case e.Noop():
                 return Reply(250, "OK", "2.0.0")
             case e.Vrfy() | e.Expn():
                 return Reply(252, "send mail, and it will be tried", "2.5.2")
             case e.Help():
-                return Reply(214, "commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY AUTH STARTTLS ETRN QUIT", "2.0.0")
+                return Reply(214, _COMMANDS, "2.0.0")
             case e.Quit():
                 return Reply(221, self._text("SMTPByeBye"), "2.0.0")
             case e.Etrn():
@@ -245,7 +289,10 @@ class ReceivingSession:
             return Reply(250, f"{self._host()} is pleased to meet you")
         around, channel = self._around, self._channel
         limit = around.settings[SIZE_LIMIT]
-        offers = ["PIPELINING", f"SIZE {limit}" if limit else "SIZE", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "ETRN"]
+        size = f"SIZE {limit}" if limit else "SIZE"
+        offers = ["PIPELINING", size, "CHUNKING", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "ETRN"]
+        if limits := self._limits():
+            offers.append("LIMITS " + limits)
         if applies(around.settings[ADVERTISE_8BIT], channel):
             offers.append("8BITMIME")
         if channel.can_start_tls:
@@ -257,6 +304,13 @@ class ReceivingSession:
             offers.append("AUTH " + " ".join(methods))
         return ehlo_reply(self._host(), (*offers, "HELP"))
 
+    def _limits(self) -> str:
+        """What a client need not try (RFC 9422)."""
+        recipients = self._around.settings[RCPT_LIMIT]
+        messages = self._around.guard.settings[MESSAGE_LIMIT]
+        words = [f"{name}={number}" for name, number in (("RCPTMAX", recipients), ("MAILMAX", messages)) if number]
+        return " ".join(words)
+
     def _tls_reply(self) -> Reply:
         if self._channel.encrypted:
             return Reply(503, "TLS is on already", "5.5.1")
@@ -267,7 +321,7 @@ class ReceivingSession:
     def _authenticated(self, reply: Reply) -> Reply:
         sender = self._authentication.sender
         if sender is not None:
-            self._listed = None
+            self._listed = self._looking = None
             if self._channel.session is not None:
                 self._channel.session.account = sender.account
             self._log.low("authenticated as %s", sender.account)
@@ -301,59 +355,32 @@ class ReceivingSession:
 
     # -- envelope -----------------------------------------------------------------------------------------------------
 
-    def _forget(self) -> None:
+    async def _forget(self) -> None:
         self._mail = None
         self._recipients = []
         self._trapped = False
+        await self._intake.abandon()
 
     async def _begin(self, event: e.Mail) -> Reply:
-        self._forget()
-        settings = self._around.settings
+        await self._forget()
+        await self._looked()
+        settings, guard = self._around.settings, self._around.guard
+        if guard.session_is_full(self._intake.messages) and not self._called:
+            return Reply(421, self._text("SMTPSessionLimit"), "4.5.3")
         limit = settings[SIZE_LIMIT]
         if limit and event.size is not None and event.size > limit:
             return Reply(552, f"message is larger than {limit} octets", "5.3.4")
         self._server.size_limit = limit or 0
         self._server.clean = settings[LINE_ENDS] == "correct"
-        self._local_sender = False
-        if not event.path.is_null and self._listed is None:
-            refusal = await self._sender_refusal(event)
+        known = self._authentication.sender is not None
+        self._device = None if known or self._called else guard.device(self._channel)
+        if self._listed is None and self._device is None:
+            refusal = await self._sender.objection(event, self._server.helo, known=known)
             if refusal is not None:
                 self._log.problem("sender %s refused: %s", event.path.address, refusal)
                 return refusal
         self._mail = event
         return Reply(250, f"{event.path.address or '<>'} {self._text('SMTPSenderAccepted')}", "2.1.0")
-
-    async def _sender_refusal(self, event: e.Mail) -> Reply | None:
-        """Why the return-path is not accepted."""
-        around, channel, path = self._around, self._channel, event.path
-        known = self._authentication.sender is not None
-        verify = not (known or channel.member or self._called) and applies(around.settings[VERIFY_PATH], channel)
-        if verify and not path.domain:
-            return Reply(553, "a return-path needs a domain", "5.1.7")
-        try:
-            route = await around.router.route(self._qualified(path.local, path.domain), Purpose.RETURN_PATH)
-        except Refused as refused:
-            if not refused.permanent:
-                return Reply(451, refused.text, _temporary(refused.code))
-            # A scanner or a phone may call itself what it likes; a name of ours that is nobody's is refused always.
-            if refused.code == _UNKNOWN_DOMAIN and not verify:
-                return None
-            return Reply(550, f"{path.address}: {refused.text}", "5.1.8" if refused.code == "5.1.2" else refused.code)
-        self._local_sender = route.module not in ("SMTP", "SYSTEM")
-        if self._local_sender and not known and self._must_authenticate():
-            return Reply(530, self._text("SMTPForceAuth"), "5.7.0")
-        return await around.verifier.objection(route, channel) if verify else None
-
-    def _must_authenticate(self) -> bool:
-        """Force AUTH; an address that is a client's for a time only does not help."""
-        whom, fixed = self._around.settings[FORCE_AUTH], self._around.fixed_client
-        if whom != NON_CLIENTS or fixed is None:
-            return applies(whom, self._channel)
-        return not fixed(self._channel.peer.address)
-
-    def _qualified(self, local: str, domain: str) -> str:
-        """The address; a name without a domain is one of the domain that the local address belongs to."""
-        return join_address(local, domain or self._channel.domain or "")
 
     async def _rcpt(self, event: e.Rcpt) -> Reply:
         around = self._around
@@ -361,7 +388,7 @@ class ReceivingSession:
         if limit is not None and len(self._recipients) >= limit:
             return Reply(452, self._text("SMTPTooMany"), "4.5.3")
         path = event.path
-        address = self._qualified(path.local, path.domain)
+        address = qualified(self._channel, path.local, path.domain)
         if self._listed is not None:
             local = f"{path.local}%{path.domain}" if path.domain else path.local
             address = join_address(local, "blacklisted")
@@ -369,21 +396,41 @@ class ReceivingSession:
             route = await around.router.route(address, Purpose.MAIL, self._caller())
         except Refused as refused:
             return await self._refused(event, address, refused)
-        sender = self._authentication.sender
-        simple = is_simple(path.local) and '"' not in path.address
-        if not await around.relaying.allowed(
-            route, self._channel, trusted=sender is not None and sender.relay, simple=simple
-        ):
+        if not await self._may_relay(event, route):
             return self._no_relay(path.address)
+        if (cap := await self._cap(route)) is not None:
+            return cap
         self._recipients.append(Envelope(address, _notify(event.notify), event.orcpt or "", route))
         return Reply(250, f"{path.address} {self._fate(route)}", "2.1.5")
+
+    async def _may_relay(self, event: e.Rcpt, route: Route) -> bool:
+        around, channel, sender = self._around, self._channel, self._authentication.sender
+        path = event.path
+        simple = is_simple(path.local) and '"' not in path.address
+        trusted = self._device is not None if sender is None else sender.relay
+        if await around.relaying.allowed(route, channel, trusted=trusted, simple=simple):
+            return True
+        if channel.client or not around.guard.is_client(channel.peer.address):
+            return False
+        channel.client = True  # its user has read his mail since the session began
+        return await around.relaying.allowed(route, channel, trusted=trusted, simple=simple)
+
+    async def _cap(self, route: Route) -> Reply | None:
+        """A device, or an account, has sent as much as it may in an hour."""
+        guard, sender = self._around.guard, self._authentication.sender
+        if self._device is not None:
+            if not guard.device_permits(self._channel, self._device):
+                return Reply(450, self._text("SMTPDeviceLimit"), "4.7.1")
+        elif sender is not None and route.module == "SMTP" and not await guard.outflow.permits(sender.account):
+            return Reply(450, self._text("SMTPAccountLimit"), "4.7.1")
+        return None
 
     def _fate(self, route: Route) -> str:
         return self._text("SMTPWillRelay" if route.module == "SMTP" else "SMTPNonInternet")
 
     def _no_relay(self, address: str) -> Reply:
         self._log.problem("relaying to %s refused", address)
-        if self._local_sender and self._authentication.sender is None:
+        if self._sender.local and self._authentication.sender is None:
             # A user of ours on the road: his mailer keeps the message and asks for the password.
             return Reply(450, f"{address} {self._text('SMTPNoRelay')}; {self._text('SMTPAuthFirst')}", "4.7.1")
         return Reply(550, f"{address} {self._text('SMTPNoRelay')}", "5.7.1")
@@ -392,20 +439,20 @@ class ReceivingSession:
         shown = event.path.address
         self._log.problem("recipient %s refused: %s", address, refused.text)
         if self._listed is not None:
-            return await self._blacklisted()
+            return await self._blacklisted(self._listed)
         if refused.code == _TRAP_CODE:
             # The trap is not told: the whole message is refused at its end, for everybody.
             self._trapped = True
             self._recipients.append(Envelope("null"))
             return Reply(250, f"{shown} {self._text('SMTPNonInternet')}", "2.1.5")
         if not refused.permanent:
-            return Reply(450, f"{shown} {refused.text}", _temporary(refused.code))
+            return Reply(450, f"{shown} {refused.text}", temporary(refused.code))
         return Reply(550, f"{shown} {refused.text}", refused.code)
 
-    async def _blacklisted(self) -> Reply:
+    async def _blacklisted(self, by: str) -> Reply:
         """591, with the address of the one who can help if the router knows him (manual, chapter 29)."""
         around = self._around
-        peer = self._channel.peer.address + (f" ({self._listed})" if self._listed else "")
+        peer = self._channel.peer.address + (f" ({by})" if by else "")
         try:
             await around.router.route("blacklist-admin@blacklisted")
         except Refused:
@@ -414,108 +461,34 @@ class ReceivingSession:
 
     # -- message ------------------------------------------------------------------------------------------------------
 
-    def _data(self) -> Reply:
-        around, channel, mail = self._around, self._channel, self._mail
-        assert mail is not None
+    def _message_refusal(self) -> Reply | None:
+        """A message is about to come: why it is not taken."""
+        assert self._mail is not None
         if self._trapped:
             self._log.problem("message for a spam trap refused")
             return Reply(550, self._text("SMTPSpamTrap"), "5.7.1")
-        sender = self._authentication.sender
-        account = sender.account if sender is not None else None
-        trusted = account is not None or channel.client
-        source = Source("SMTP", channel.peer.address, channel.local.address, account, trusted, channel.client)
-        try:
-            submission = around.receiver.begin(source)
-        except NoSpace:
-            return Reply(452, self._text("SMTPNoSpace"), "4.3.1")
-        submission.sender = self._qualified(mail.path.local, mail.path.domain) if not mail.path.is_null else ""
-        submission.ret = mail.ret.lower()
-        submission.envid = mail.envid or ""
-        submission.smtputf8 = mail.utf8
-        for recipient in self._recipients:
-            submission.add(recipient)
-        self._submission = submission
-        self._messages += 1
-        return Reply(354, "enter mail, end with a line with only a dot")
+        return self._intake.begin(self._mail, self._recipients, self._authentication.sender, self._device)
 
-    def _number(self) -> str:
-        session = self._channel.session
-        return f"{session.number if session is not None else 0}.{self._messages}"
+    def _chunk(self, event: e.Bdat) -> None:
+        """A chunk comes, whether we want it or not."""
+        if event.first and (refusal := self._message_refusal()) is not None:
+            self._server.refuse_message(refusal)
 
-    async def _write(self, piece: bytes) -> None:
-        submission = self._submission
-        assert submission is not None
-        if not submission.size:
-            piece = self._trace() + (b"" if has_header(piece) else missing_header(submission.sender)) + piece
-        await self._store(submission, piece)
-
-    def _trace(self) -> bytes:
-        sender = self._authentication.sender
-        return received_field(
-            self._channel,
-            self._server,
-            host=self._host(),
-            version=self._around.version,
-            number=self._number(),
-            account=sender.account if sender is not None else None,
-            recipient=self._recipients[0].address if len(self._recipients) == 1 else "",
-            clock=self._around.clock,
-        )
-
-    async def _store(self, submission: Submission, piece: bytes) -> None:
-        try:
-            await submission.write(piece)
-        except (ValueError, NoSpace, JournalError, OSError) as error:
-            self._server.refuse_message(self._refusal(error))
-
-    def _refusal(self, error: Exception) -> Reply:
-        """The reply to a message that could not be taken."""
-        if isinstance(error, TooLarge):
-            return Reply(552, str(error), "5.3.4")
-        if isinstance(error, TooManyHops):
-            return Reply(554, str(error), "5.4.6")
-        if isinstance(error, Malformed):
-            return Reply(554, str(error), "5.6.0")
-        if isinstance(error, NoSpace):
-            return Reply(452, self._text("SMTPNoSpace"), "4.3.1")
-        self._log.failure("message cannot be stored: %s", error)
-        return Reply(451, self._text("SMTPTrouble"), "4.3.0")
+    async def _chunk_end(self, event: e.ChunkEnd) -> Reply:
+        if event.refusal is not None:
+            self._log.problem("message refused: %s", event.refusal)
+            await self._forget()
+            return event.refusal
+        return Reply(250, f"{event.size} octets received", "2.0.0")
 
     async def _end(self, event: e.DataEnd) -> Reply:
-        submission, statistics = self._submission, self._around.statistics
-        assert submission is not None
-        try:
-            if event.refusal is not None:
-                self._log.problem("message refused: %s", event.refusal)
-                return event.refusal
-            if not submission.size:
-                await submission.write(self._trace() + missing_header(submission.sender))
-            number = await submission.submit()
-        except (ValueError, NoSpace, JournalError, OSError) as error:
-            reply = self._refusal(error)
-            self._log.problem("message refused: %s", reply)
-            return reply
-        finally:
-            await self._abandon()
-            self._forget()
-        statistics.counter("smtp.received").add()
-        statistics.counter("smtp.received.bytes").add(event.size)
-        statistics.counter("smtp.received.recipients").add(len(submission.recipients))
-        self._log.low("[%d] received, %d bytes, from <%s>", number, event.size, submission.sender)
-        return Reply(250, self._text("SMTPAccepted", number), "2.0.0")
-
-    async def _abandon(self) -> None:
-        submission, self._submission = self._submission, None
-        if submission is not None:
-            await submission.abandon()
+        reply = await self._intake.end(event)
+        await self._forget()
+        return reply
 
 
 def _notify(words: tuple[str, ...] | None) -> str:
     return "" if words is None else "".join(word[0] for word in words)
-
-
-def _temporary(code: str) -> str:
-    return "4" + code[1:]
 
 
 __all__ = ["ReceivingSession"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
+from appliance.modules.smtp.protection.settings import TEXTS as PROTECTION_TEXTS
 from appliance.modules.smtp.receiving import ReceivingSession
 from appliance.modules.smtp.settings import TEXTS
 from appliance.modules.smtp.surroundings import Surroundings
@@ -18,6 +19,7 @@ class SmtpService:
     def __init__(self, surroundings: Surroundings) -> None:
         self._around = surroundings
         surroundings.strings.declare_all(TEXTS)
+        surroundings.strings.declare_all(PROTECTION_TEXTS)
         for name, text in (
             ("smtp.sessions", "SMTP connections served"),
             ("smtp.logins", "SMTP log-ins"),

@@ -15,6 +15,7 @@ from appliance.kernel.operations import Authority, Caller
 from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
+from appliance.modules.smtp.protection.guard import Guard
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.verifying import PathVerifier
 from appliance.protocols.sasl import Done
@@ -57,10 +58,6 @@ class Routing(Protocol):
     async def route(self, address: str, purpose: Purpose = Purpose.MAIL, caller: Caller | None = None) -> Route: ...
 
 
-async def _not_listed(address: str) -> str | None:
-    return None
-
-
 def _nothing_waits(host: str) -> bool:
     return False
 
@@ -76,10 +73,9 @@ async def _no_turning(domains: Sequence[str], account: str | None, caller: Calle
 @dataclass(slots=True)
 class Surroundings:
     """`host()` is the main domain's name; `unique()` a fresh random token; `digests()` whether methods that need a
-    readable password are listed; `authority` answers for rights; `blacklisted` tells whether a foreign address is listed,
-    and by whom ("" is our own list); `fixed_client` tells whether an address is a client's for ever, not only for the time of
-    a user's session; `release` starts the queue of a host and says whether there was one; `turn` answers ATRN and TURN of an
-    authenticated account, with what sends the mail after a positive reply."""
+    readable password are listed; `authority` answers for rights; `guard` protects from strangers; `release` starts the
+    queue of a host and says whether there was one; `turn` answers ATRN and TURN of an authenticated account, with what
+    sends the mail after a positive reply."""
 
     settings: Settings
     strings: Strings
@@ -90,13 +86,12 @@ class Surroundings:
     receiver: Receiver
     relaying: Relaying
     verifier: PathVerifier
+    guard: Guard
     logins: Logins
     authority: Authority
     host: Callable[[], str]
     unique: Callable[[], str]
     digests: Callable[[], bool]
     version: str
-    blacklisted: Callable[[str], Awaitable[str | None]] = _not_listed
-    fixed_client: Callable[[str], bool] | None = None
     release: Callable[[str], bool] = _nothing_waits
     turn: Callable[[Sequence[str], str | None, Caller], Awaitable[tuple[Reply, Turned | None]]] = _no_turning

@@ -1,4 +1,5 @@
-"""Is a return-path one that mail can be sent to? (Manual, chapter 7, Return-Path Address Verification.)"""
+"""Is a return-path one that mail can be sent to, and a HELO name one that is known? (Manual, chapter 7, Return-Path Address
+Verification; chapter 29.)"""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from appliance.modules.smtp.names import MAX_EXCHANGERS, Names, Unresolved
 from appliance.modules.smtp.routing import MODULE
 from appliance.protocols.smtp import Reply
 from appliance.router.route import Route
+
+_LOCAL_NAMES = (".local", ".localhost", ".localdomain", ".internal", ".home.arpa")
 
 
 class PathVerifier:
@@ -40,6 +43,30 @@ class PathVerifier:
             if error.temporary:
                 return Reply(451, f"the domain of the return-path cannot be checked now: {error}", "4.4.3")
             return Reply(550, f"the domain of the return-path is not accepted: {error}", "5.1.8")
+
+    async def hello_objection(self, name: str, channel: Channel) -> Reply | None:
+        """Why the name in HELO is not accepted from a peer that is to be verified.
+
+        A name without a dot is no name of DNS, nor is one of a local network (RFC 6762); a literal has to be the peer's own.
+        """
+        bare = name.rstrip(".").lower()
+        literal = literal_address(bare)
+        if literal is not None:
+            return None if str(literal) == channel.peer.address else Reply(550, "HELO with a foreign address", "5.7.1")
+        if "." not in bare or bare.endswith(_LOCAL_NAMES):
+            return None
+        try:
+            await self._names.addresses(bare)
+        except Unresolved as error:
+            if error.temporary:
+                return Reply(451, f"the HELO name cannot be checked now: {error}", "4.4.3")
+            try:
+                if any(exchanger.name.lower() != bare for exchanger in await self._names.exchangers(bare)):
+                    return None
+            except Unresolved:
+                pass
+            return Reply(550, f"the HELO name is not accepted: {error}", "5.7.1")
+        return None
 
     async def _check(self, domain: str) -> Reply | None:
         exchangers = await self._names.exchangers(domain)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from appliance.formats.data import Value
 from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.clock import TrioClock
@@ -16,6 +17,8 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import MemoryLog
 from appliance.kernel.memory_channel import channel_pair
+from appliance.kernel.peers import IP_ADDRESSES, Peers
+from appliance.kernel.resolver import NoSuchName, ResolverTrouble
 from appliance.kernel.sessions import Sessions
 from appliance.kernel.settings import MemoryStorage, Settings, Storage
 from appliance.kernel.statistics import Statistics
@@ -23,6 +26,8 @@ from appliance.kernel.strings import Strings
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.modules.smtp.names import Exchanger, Unresolved
+from appliance.modules.smtp.protection.guard import Guard, make_guard
+from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.service import SmtpService
@@ -34,11 +39,48 @@ from appliance.objects.domains import Domains
 from appliance.protocols.sasl import DigestProof, Done
 from appliance.router.router import ROUTER, Router
 from appliance.transfer.message import QueuedMessage
+from appliance.transfer.outflow import Outflow
 from appliance.transfer.receiver import Receiver
 from appliance.transfer.settings import QUEUE
 from appliance.transfer.spool import Spool
 
 STRANGER = "203.0.113.7"
+
+
+@dataclass
+class FakeResolver:
+    """Names of addresses and lists in DNS. What is in `slow` takes so many seconds, what is in `silent` has no answer."""
+
+    ptr: dict[str, list[str]] = field(default_factory=dict)
+    a: dict[str, list[str]] = field(default_factory=dict)
+    lists: dict[str, list[str]] = field(default_factory=dict)
+    slow: dict[str, float] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+
+    async def _ask(self, name: str) -> None:
+        self.asked.append(name)
+        for end, seconds in self.slow.items():
+            if name.endswith(end):
+                await trio.sleep(seconds)
+        if any(name.endswith(end) for end in self.silent):
+            raise ResolverTrouble("DNS: no answer")
+
+    async def pointer(self, address: str, *, quick: bool = False) -> list[str]:
+        await self._ask(address)
+        if address not in self.ptr:
+            raise NoSuchName(f"{address}: host name is unknown")
+        return self.ptr[address]
+
+    async def addresses(self, name: str, *, quick: bool = False) -> list[str]:
+        await self._ask(name)
+        if name not in self.a:
+            raise NoSuchName(f"{name}: host name is unknown")
+        return self.a[name]
+
+    async def listed(self, name: str) -> list[str]:
+        await self._ask(name)
+        return self.lists.get(name, [])
 
 
 @dataclass
@@ -156,7 +198,22 @@ class World:
         spool.arrived = self.messages.append
         self.sessions = Sessions()
         self.nursery: trio.Nursery | None = None
-        self.black: set[str] = set()
+        self.resolver = FakeResolver()
+        self.alarms: list[str] = []
+        self.limits: dict[str, int] = {}
+        """Recipients an hour, by account."""
+
+    @property
+    def guard(self) -> Guard:
+        return self.around.guard
+
+    async def protect(self, **values: Value) -> None:
+        """Change the Protection settings."""
+        await self.guard.settings.update(values)
+
+    async def addresses(self, **values: Value) -> None:
+        """Change the Client IP Addresses settings."""
+        await self.guard.peers.settings.update(values)
 
     async def set(self, **values: str) -> None:
         await self.around.settings.update(dict(values))
@@ -233,7 +290,8 @@ async def _world(tmp_path: Path, lasting: trio.Nursery, nursery: trio.Nursery) -
     queue_settings = Settings(QUEUE, MemoryStorage())
     receiver = Receiver(spool, queue_settings, clock, log.source("QUEUE"), lambda: "box.test")
     names = FakeNames()
-    clients = {"192.0.2.1"}
+    peers = Peers(Settings(IP_ADDRESSES, MemoryStorage()), clock)
+    await peers.settings.update({"ClientAddresses": "192.0.2.1"})
 
     async def addresses(name: str) -> list[str]:
         return names.a.get(name, [])
@@ -243,34 +301,43 @@ async def _world(tmp_path: Path, lasting: trio.Nursery, nursery: trio.Nursery) -
 
     found: list[World] = []
 
-    async def listed(address: str) -> str | None:
-        return "rbl.test" if address in found[0].black else None
+    protection = Settings(PROTECTION, MemoryStorage())
+    statistics, resolver = Statistics(), FakeResolver()
+
+    async def alarm(account: str, text: str) -> None:
+        found[0].alarms.append(f"{account}: {text}")
+
+    outflow = Outflow(clock, log.source("SYSTEM"), lambda account: found[0].limits.get(account), alarm)
+    guard = make_guard(protection, peers, resolver, clock, log.source("SMTP"), statistics, outflow)
 
     around = Surroundings(
         settings=settings,
         strings=Strings(),
         log=log.source("SMTP"),
-        statistics=Statistics(),
+        statistics=statistics,
         clock=clock,
         router=router,
         receiver=receiver,
         relaying=Relaying(
             settings,
-            is_client=clients.__contains__,
+            is_client=peers.client,
             addresses=addresses,
             exchangers=exchangers,
             own_name=lambda: "box.test",
         ),
-        verifier=PathVerifier(names, is_client=clients.__contains__, listed=lambda address: address == "10.9.9.9"),
+        verifier=PathVerifier(names, is_client=peers.client, listed=guard.blacklists.listed),
+        guard=guard,
         logins=FakeLogins(),
         authority=domains,
         host=lambda: "box.test",
         unique=lambda: "unique0123456789abcdef",
         digests=lambda: True,
         version="1.0",
-        blacklisted=listed,
     )
     found.append(World(around, router, names, spool, log))
     found[0].nursery = nursery
+    found[0].resolver = resolver
+    peers.names = resolver
+    names.a["pc.test"] = names.a["mail.far.test"] = [STRANGER]
     names.a["far.test"] = ["198.51.100.1"]
     return found[0]

@@ -30,6 +30,7 @@ from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.modules.smtp.module import Rooms, SmtpModule
 from appliance.modules.smtp.names import Exchanger, Unresolved
+from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.resolving import ResolverNames
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.settings import SMTP
@@ -37,6 +38,7 @@ from appliance.objects import declarations as d
 from appliance.objects.domains import Domains
 from appliance.router.router import ROUTER, Router
 from appliance.transfer.message import Envelope, Source
+from appliance.transfer.outflow import Outflow
 from appliance.transfer.reports import TEXTS
 from appliance.transfer.settings import QUEUE, TEMPFILES
 from appliance.transfer.transfer import Transfer
@@ -127,6 +129,8 @@ class Server:
                 logins=FakeLogins(),
                 authority=self.domains,
                 peers=peers,
+                protection=self.settings(PROTECTION),
+                outflow=Outflow(clock, log.source("SYSTEM"), lambda account: None),
                 resolver=Resolver(self.settings(DNR), clock, disk, log.source("DNR"), schedule, statistics),
                 schedule=schedule,
                 tls=tls,

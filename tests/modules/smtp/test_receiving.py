@@ -250,7 +250,6 @@ async def test_force_auth(world: World) -> None:
 @pytest.mark.feature("SMTP-031")
 async def test_force_auth_counts_fixed_clients_only(world: World) -> None:
     await world.set(ForceAuth="non-clients")
-    world.around.fixed_client = lambda address: address == "192.0.2.1"
     peer = await world.connect("203.0.113.50", client=True)
     assert (await peer.say("MAIL FROM:<ann@box.test>")).startswith("530 5.7.0")
     peer = await world.connect("192.0.2.1", client=True)
@@ -485,6 +484,7 @@ async def test_return_paths_of_strangers(world: World, sender: str, code: str) -
     names.mx |= {"deadmx.test": ["gone.test"], "nomail.test": [""], "black.test": ["spammer.test"]}
     names.a["spammer.test"] = ["10.9.9.9"]
     names.silent.add("silent.test")
+    await world.protect(BlacklistedAddresses="10.9.9.9")
     peer = await world.connect()
     assert (await peer.say(f"MAIL FROM:<{sender}>"))[:3] == code
     if sender.endswith("box.test"):
@@ -498,6 +498,7 @@ async def test_return_paths_of_strangers(world: World, sender: str, code: str) -
 @pytest.mark.feature("SMTP-042", "PROT-076")
 async def test_senders_whose_host_is_blacklisted(world: World) -> None:
     world.names.a["black.test"] = ["10.9.9.9"]
+    await world.protect(BlacklistedAddresses="10.9.9.9 ; spammer")
     peer = await world.connect()
     assert (await peer.say("MAIL FROM:<a@black.test>")).startswith("550 5.7.1")
 
@@ -514,7 +515,8 @@ async def test_senders_banned_in_the_router(world: World) -> None:
     "SMTP-062", "SMTP-063", "SMTP-064", "SMTP-065", "SMTP-032", "PROT-091", "PROT-092", "PROT-093", "PROT-094"
 )
 async def test_a_blacklisted_host(world: World) -> None:
-    world.black.add(STRANGER)
+    await world.protect(UseRBL="YES", RBLServers=[{"Server": "rbl.test"}])
+    world.resolver.lists["7.113.0.203.rbl.test"] = ["127.0.0.2"]
     await world.set(ClearAuth="everybody")
     peer = await world.connect()
     assert (await peer.say("MAIL FROM:<a@nowhere.test>")).startswith("250")

@@ -125,7 +125,6 @@ def test_rset_drops_the_transaction() -> None:
     [
         (b"", 500),
         (b"FOO", 500),
-        (b"GET / HTTP/1.0", 500),
         (b"NOOP \x00", 500),
         (b"NOOP\rQUIT", 500),
         (b"EHLO", 501),

@@ -1,0 +1,1 @@
+"""What protects the receiving side from strangers: lists of offenders, limits, devices (manual, chapter 7)."""

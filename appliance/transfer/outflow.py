@@ -1,0 +1,76 @@
+"""How much an account may send out: a stolen password must not become a source of spam.
+
+One bucket for each account: it holds as many recipients as the limit has for an hour, and fills up again within an hour.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from appliance.kernel.clock import Clock
+from appliance.kernel.log import Logger
+
+_HOUR: Final = 3600.0
+_KEYS: Final = 20_000
+
+
+class Rates:
+    """Buckets by key; the least used go first when there are too many."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """What is used up, at which moment."""
+        self._told: dict[str, float] = {}
+
+    def take(self, key: str, limit: int, count: int = 1) -> bool:
+        """Use up `count` of the `limit` for an hour; False, and nothing is used, if there is not enough left."""
+        now = self._clock.monotonic()
+        used, at = self._buckets.pop(key, (0.0, now))
+        used = max(0.0, used - (now - at) * limit / _HOUR)
+        granted = used + count <= limit + 1e-6
+        self._buckets[key] = used + count if granted else used, now
+        while len(self._buckets) > _KEYS:
+            self._buckets.popitem(last=False)
+        return granted
+
+    def news(self, key: str) -> bool:
+        """Whether a refusal is the first one within an hour: then it is worth a record and an alert."""
+        now = self._clock.monotonic()
+        if now - self._told.get(key, -_HOUR) < _HOUR:
+            return False
+        if len(self._told) >= _KEYS:
+            self._told.clear()
+        self._told[key] = now
+        return True
+
+
+class Outflow:
+    """The caps of accounts. `limit_of` gives the recipients outside that an account may have in an hour, None for any
+    number; `alarm(account, text)` tells people."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        log: Logger,
+        limit_of: Callable[[str], int | None],
+        alarm: Callable[[str, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self._rates = Rates(clock)
+        self._log = log
+        self._limit_of = limit_of
+        self.alarm = alarm
+
+    async def permits(self, account: str, count: int = 1) -> bool:
+        """Whether the account (full name) may send to so many more recipients outside; they are counted then."""
+        limit = self._limit_of(account)
+        if limit is None or self._rates.take(account, limit, count):
+            return True
+        if self._rates.news(account):
+            text = f"the limit of outgoing mail is reached: {limit} recipients an hour"
+            self._log.failure("%s: %s", account, text)
+            if self.alarm is not None:
+                await self.alarm(account, text)
+        return False
