@@ -13,20 +13,20 @@ messages that are still in question. Texts are compared as decoded Unicode witho
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import trio
 
 from appliance.accounts.box import Box, View
 from appliance.accounts.client import AccountError, pack, unpack
+from appliance.accounts.matching import InBody
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
-from appliance.formats.charsets import decode_text, text_of, unicode_casemap
+from appliance.formats.charsets import decode_text, unicode_casemap
 from appliance.formats.dates import parse_date_time
 from appliance.formats.encodedwords import decode_words
 from appliance.formats.headers import fields, get
-from appliance.formats.mime import parse_structure
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import RECENT
 from appliance.mailstore.store import Found, Store
@@ -37,8 +37,8 @@ __all__ = ["search"]
 MAX_NODES: Final = 2000
 MAX_DEPTH: Final = 150
 _SLICE: Final = 5000
-_READ_COUNT: Final = 64
-_READ_BYTES: Final = 1 << 20
+_READ_COUNT: Final = 128
+_READ_BYTES: Final = 2 << 20
 _HEADER: Final = 64 << 10
 _LARGEST: Final = 32 << 20
 """Of larger messages only so much is searched."""
@@ -184,9 +184,9 @@ class _Run:
             case ["HEADER", str(field), text]:
                 return _Header(field, self._text(text)), True
             case ["BODY", text]:
-                return _Body(self._text(text), whole=False), False
+                return InBody(self._text(text), whole=False), False
             case ["TEXT", text]:
-                return _Body(self._text(text), whole=True), False
+                return InBody(self._text(text), whole=True), False
             case [str(relation), int(day)] if relation.startswith("SENT"):
                 return _Sent(relation[4:], day), True
             case [str(field), text]:
@@ -228,13 +228,13 @@ class _Run:
 
 def _try(files: Files, store: Store, founds: list[Found | None], test: _Test, header: bool) -> list[bool]:
     limit = _HEADER if header else _LARGEST
-    return [found is not None and test(_content(files, store, found, limit)) for found in founds]
+    whole = [found for found in founds if found is not None and found.length <= limit]
+    contents = iter(store.read(files, whole))
+    return [found is not None and test(_content(files, store, found, limit, contents)) for found in founds]
 
 
-def _content(files: Files, store: Store, found: Found, limit: int) -> bytes:
-    if found.length <= limit:
-        return store.read(files, [found])[0]
-    return store.raw(files, found, 0, limit)
+def _content(files: Files, store: Store, found: Found, limit: int, contents: Iterator[bytes]) -> bytes:
+    return next(contents) if found.length <= limit else store.raw(files, found, 0, limit)
 
 
 class _Header:
@@ -268,25 +268,3 @@ class _Sent:
         if self.relation == "SINCE":
             return day >= self.day
         return day < self.day if self.relation == "BEFORE" else day == self.day
-
-
-class _Body:
-    """The text is in a text part of the message, or with `whole` also in a header or the name of a part."""
-
-    def __init__(self, text: str, *, whole: bool) -> None:
-        self.text = text
-        self.whole = whole
-
-    def __call__(self, content: bytes) -> bool:
-        text = self.text
-        if not text:
-            return True
-        for part in parse_structure(content).walk():
-            if self.whole or part.header_start:
-                header = content[part.header_start : part.body_start]
-                if text in unicode_casemap(decode_words(header)):
-                    return True
-            is_text = part.type.lower() == b"text" and not part.is_multipart and not part.is_message
-            if is_text and text in unicode_casemap(text_of(content, part)):
-                return True
-        return False
