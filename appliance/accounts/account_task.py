@@ -63,7 +63,6 @@ SERIAL: Final[dict[str, Handler]] = {
     "set_acl": acl.set_acl,
     "set_aliases": shared.set_aliases,
     "set_metadata": metadata.set_metadata,
-    "append": appending.append,
     "append_abort": appending.append_abort,
     "append_begin": appending.append_begin,
     "append_commit": appending.append_commit,
@@ -83,6 +82,10 @@ SERIAL: Final[dict[str, Handler]] = {
 }
 
 
+def _alike(one: Request, other: Request) -> bool:
+    return (one.delivery is None) == (other.delivery is None)
+
+
 def translated(error: Exception) -> AccountError:
     """What a failure means to a client."""
     if isinstance(error, AccountError):
@@ -95,11 +98,17 @@ def translated(error: Exception) -> AccountError:
 class Request:
     """Work for the account's task. `result` or `error` is set before `done`."""
 
-    __slots__ = ("delivery", "done", "error", "result", "work")
+    __slots__ = ("append", "delivery", "done", "error", "result", "work")
 
-    def __init__(self, work: Callable[[], Awaitable[Any]] | None, delivery: Delivery | None = None) -> None:
+    def __init__(
+        self,
+        work: Callable[[], Awaitable[Any]] | None,
+        delivery: Delivery | None = None,
+        append: appending.Whole | None = None,
+    ) -> None:
         self.work = work
         self.delivery = delivery
+        self.append = append
         self.result: Any = None
         self.error: Exception | None = None
         self.done = trio.Event()
@@ -184,6 +193,8 @@ class AccountTask:
                 return await handler(self.state, session, *arguments)
             if name == "alerts":
                 return await self.ask(lambda: confirm_alerts(self.state, session, self.alerts, *arguments))
+            if name == "append":
+                return await self._wait(Request(None, append=appending.Whole(session, *arguments)))
             work = SERIAL.get(name)
             if work is None:
                 raise AccountError("CANNOT", "There is no such request")
@@ -278,21 +289,35 @@ class AccountTask:
             self._tell()
 
     async def _handle(self, batch: list[Request]) -> None:
-        deliveries: list[Request] = []
+        """In their order; deliveries that stand together are one write, and so are messages that clients append."""
+        together: list[Request] = []
         size = 0
         for request in batch:
-            if request.delivery is not None:
-                deliveries.append(request)
-                size += request.delivery.size if isinstance(request.delivery.content, bytes) else 0
-                if size < _BATCH_BYTES:
-                    continue
-            if deliveries:
-                await self._deliver(deliveries)
-                deliveries, size = [], 0
+            content = request.delivery.content if request.delivery is not None else b""
+            grown = size + (len(content) if isinstance(content, bytes) else 0)
+            grown += len(request.append.data) if request.append is not None else 0
+            if together and (request.work is not None or not _alike(together[0], request) or grown > _BATCH_BYTES):
+                await self._store(together)
+                together, grown = [], grown - size
             if request.work is not None:
                 await self._work(request)
-        if deliveries:
-            await self._deliver(deliveries)
+                size = 0
+            else:
+                together.append(request)
+                size = grown
+        if together:
+            await self._store(together)
+
+    async def _store(self, requests: list[Request]) -> None:
+        if requests[0].delivery is not None:
+            await self._deliver(requests)
+        else:
+            await self._together(requests, self._append)
+
+    async def _append(self, requests: list[Request]) -> Sequence[object]:
+        return await appending.append(
+            self.state, [request.append for request in requests if request.append is not None]
+        )
 
     async def _work(self, request: Request) -> None:
         assert request.work is not None
@@ -307,15 +332,24 @@ class AccountTask:
             request.done.set()
 
     async def _deliver(self, requests: list[Request]) -> None:
-        try:
+        async def work(requests: list[Request]) -> Sequence[object]:
             deliveries = [request.delivery for request in requests if request.delivery is not None]
             results = await deliver(self.state, deliveries, self._twins)
-            for request, result in zip(requests, results, strict=True):
+            self.state.echo = True
+            return results
+
+        await self._together(requests, work)
+
+    async def _together(
+        self, requests: list[Request], work: Callable[[list[Request]], Awaitable[Sequence[object]]]
+    ) -> None:
+        """Requests of one kind at once. Each gets its own result."""
+        try:
+            for request, result in zip(requests, await work(requests), strict=True):
                 if isinstance(result, Exception):
                     request.error = result
                 else:
                     request.result = result
-            self.state.echo = True
         except Exception as error:
             self._failed(error)
             for request in requests:

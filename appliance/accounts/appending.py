@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -15,10 +15,11 @@ from appliance.formats.wire import ToStore, to_store
 from appliance.kernel.files import Files
 
 if TYPE_CHECKING:
+    from appliance.accounts.box import Box
     from appliance.accounts.session import Session
     from appliance.accounts.state import State
 
-__all__ = ["Append", "append", "append_abort", "append_begin", "append_chunk", "append_commit", "discard"]
+__all__ = ["Append", "Whole", "append", "append_abort", "append_begin", "append_chunk", "append_commit", "discard"]
 
 MAX_CHUNK: Final = 256 * 1024
 MAX_APPENDS: Final = 4
@@ -40,26 +41,49 @@ class Append:
         self.stored = 0
 
 
-async def append(
-    state: State,
-    session: Session,
-    name: str,
-    flags: int,
-    keywords: Sequence[str],
-    date: int,
-    zone: int,
-    data: bytes,
-) -> tuple[int, int]:
-    box = state.find(name)
-    need(state, session, box, "i")
-    if len(data) > MAX_CHUNK:
-        raise AccountError("LIMIT", "A message of this size has to be streamed")
-    check_quota(state, len(data))
-    bits = await keyword_bits(state, box, keywords)
-    item = Item(flags, bits, date, b"", to_store(data))
-    placed = await put(state, [(box, [item])])
-    await settle(state, box, placed[0])
-    return box.info.validity, placed[0][0].uid
+class Whole(NamedTuple):
+    """A message that came in one piece, as the request `append` has it."""
+
+    session: Session
+    name: str
+    flags: int
+    keywords: Sequence[str]
+    date: int
+    zone: int
+    data: bytes
+
+
+async def append(state: State, wanted: Sequence[Whole]) -> list[tuple[int, int] | AccountError | OSError]:
+    """Store what several sessions have sent, with one flush; each stands for itself. UIDVALIDITY and UID of each."""
+    results: list[tuple[int, int] | AccountError | OSError] = [(0, 0)] * len(wanted)
+    plan: dict[str, tuple[Box, list[Item], list[int]]] = {}
+    total = 0
+    for number, one in enumerate(wanted):
+        try:
+            box = state.find(one.name)
+            need(state, one.session, box, "i")
+            if len(one.data) > MAX_CHUNK:
+                raise AccountError("LIMIT", "A message of this size has to be streamed")
+            check_quota(state, total + len(one.data))
+            bits = await keyword_bits(state, box, one.keywords)
+        except (AccountError, OSError) as error:
+            results[number] = error
+            continue
+        total += len(one.data)
+        _, items, numbers = plan.setdefault(box.name, (box, [], []))
+        items.append(Item(one.flags, bits, one.date, b"", to_store(one.data)))
+        numbers.append(number)
+    try:
+        placed = await put(state, [(box, items) for box, items, _ in plan.values()]) if plan else []
+    except (AccountError, OSError) as error:
+        if len(wanted) == 1:
+            return [error]
+        return [(await append(state, [one]))[0] for one in wanted]  # one of them may be the cause
+    await settle(state, [(box, made) for (box, _, _), made in zip(plan.values(), placed, strict=True)])
+    for (box, _, numbers), made in zip(plan.values(), placed, strict=True):
+        for number, place in zip(numbers, made, strict=True):
+            results[number] = (box.info.validity, place.uid)
+    return results
 
 
 async def append_begin(
@@ -116,7 +140,7 @@ async def append_commit(state: State, session: Session, handle: int) -> tuple[in
         check_quota(state, append.size)
         bits = await keyword_bits(state, box, append.keywords)
         placed = await put_file(state, box, Item(append.flags, bits, append.date, b"", b""), append.path)
-        await settle(state, box, [placed])
+        await settle(state, [(box, [placed])])
     finally:
         await discard(state, [append])
     return box.info.validity, placed.uid

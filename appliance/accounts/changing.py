@@ -254,7 +254,7 @@ async def copy(
     state.wrote(box, max(0, size - box.size))
     if not is_mdir:
         box.size = size
-    await settle(state, box, placed)
+    await settle(state, [(box, placed)])
     state.publish(box)
     new = pack(place.uid for place in placed)
     old = pack(found.uid for found in founds)

@@ -19,6 +19,7 @@ from appliance.formats.bodystructure import summary
 from appliance.formats.wire import wire_size
 from appliance.kernel.disk import DELIVERY, FILES
 from appliance.kernel.files import Files
+from appliance.kernel.journal import Ticket
 from appliance.mailstore.flags import KEYWORDS, NO_EOL, SETTABLE
 from appliance.mailstore.index import Texts
 from appliance.mailstore.mdir import MdirStore
@@ -256,11 +257,16 @@ def _take(files: Files, store: Store, size: int, record: Record, source: str) ->
     return store.take(files, size, record, source)
 
 
-async def settle(state: State, box: Box, placed: Sequence[Placed]) -> None:
-    """A client's write is on disk, and the journal knows which messages are whole."""
-    info = box.info
-    writing = Writing(state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed))
-    ticket = state.shared.journal.append(writing.frame())
-    state.shared.journal.hurry()
-    await state.sync([box])
-    await ticket.durable()
+async def settle(state: State, written: Sequence[tuple[Box, Sequence[Placed]]]) -> None:
+    """Clients' writes are on disk, and the journal knows which messages are whole: one flush for all of them."""
+    ticket: Ticket | None = None
+    for box, placed in written:
+        info = box.info
+        writing = Writing(
+            state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed)
+        )
+        ticket = state.shared.journal.append(writing.frame())
+    if ticket is not None:
+        state.shared.journal.hurry()
+        await state.sync([box for box, _ in written])
+        await ticket.durable()
