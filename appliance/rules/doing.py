@@ -42,7 +42,7 @@ from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, S
 from appliance.transfer.receiver import Malformed, NoSpace, TooLarge
 from appliance.transfer.transfer import Transfer
 
-__all__ = ["MAX_HEADER", "Doing", "Workshop", "header_of"]
+__all__ = ["MAX_HEADER", "Doing", "Workshop", "header_lines", "header_of"]
 
 MAX_HEADER: Final = (2 << 20) + (256 << 10)
 PROGRAM_SECONDS: Final = 120.0
@@ -94,7 +94,7 @@ class Doing:
         name = action.name
         try:
             if name == "Add Headers":
-                run.add(_lines(action.parameter))
+                run.add(header_lines(action.parameter))
             elif name == "Store in":
                 await self._store(run, rule, number, action.parameter)
             elif name in ("Redirect to", "Forward to", "Mirror to"):
@@ -344,7 +344,7 @@ def _said(data: bytes) -> str:
     return data[:PROGRAM_OUTPUT].decode("utf-8", "replace").strip()
 
 
-def _lines(text: str) -> bytes:
+def header_lines(text: str) -> bytes:
     """Fields of a rule as lines of a header: names as they are, values encoded where they are not ASCII (RFC 2047)."""
     parts: list[bytes] = []
     for line in text.split("\n"):
