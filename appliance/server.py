@@ -55,7 +55,7 @@ from appliance.kernel.tls import TLS, TLS_LOG, Tls
 from appliance.modules.list.groups import GroupModule
 from appliance.modules.list.settings import LIST
 from appliance.modules.list.settings import LOG_LEVEL as LIST_LOG
-from appliance.modules.local.content import stored_content
+from appliance.modules.local.content import content_of, stored_content
 from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
@@ -71,12 +71,17 @@ from appliance.objects.domains import Domains
 from appliance.objects.presence import Presence
 from appliance.router.router import LOG_LEVEL as ROUTER_LOG
 from appliance.router.router import ROUTER, Router
+from appliance.rules import operations as rule_operations
+from appliance.rules.doing import Workshop
+from appliance.rules.lists import StringLists
+from appliance.rules.notifier import NOTIFIER, NOTIFIER_LOG, Notifier
+from appliance.rules.rules import Rules
 from appliance.services import HTTPA, Services
 from appliance.transfer.banned import BANNED
 from appliance.transfer.outflow import Outflow
 from appliance.transfer.recovery import StoredBefore
 from appliance.transfer.reports import TEXTS as REPORT_TEXTS
-from appliance.transfer.settings import ENQUEUER_PROCESSORS, QUEUE, TEMPFILES
+from appliance.transfer.settings import ENQUEUER_LOG, ENQUEUER_PROCESSORS, QUEUE, TEMPFILES
 from appliance.transfer.transfer import Transfer
 
 GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG))
@@ -196,6 +201,7 @@ class Server:
         self.schedule_settings = self._component(SCHEDULE)
         self.queue_settings = self._component(QUEUE)
         self.temp_settings = self._component(TEMPFILES)
+        self.notifier_settings = self._component(NOTIFIER)
         self.banned_settings = self._component(BANNED)
         self.protection_settings = self._component(PROTECTION)
         self.login_settings = self._component(d.LOGIN_SECURITY)
@@ -231,6 +237,7 @@ class Server:
         await self._open_domains()
         await self._open_transfer()
         self._make_modules()
+        await self._make_rules()
         self._declare_operations()
         if self.provision is not None:
             await self.provision(self)
@@ -242,6 +249,7 @@ class Server:
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
         await start("filters", self.filters.run)
+        await start("notifier", self.notifier.run)
         self.transfer.start()
         services = Services(self)
         await start("time limits", services.network.patience.run)
@@ -481,6 +489,38 @@ class Server:
                     {"accountName": account, "newAlert": f"{name}: {text}"},
                 )
 
+    async def _make_rules(self) -> None:
+        """The rule engine, between the enqueuer, local delivery and the filters."""
+        notifier_log = self.log.source("NOTIFIER", lambda: self.notifier_settings[NOTIFIER_LOG])
+        self.notifier = Notifier(self.notifier_settings, notifier_log, self.schedule)
+        shop = Workshop(
+            domains=self.domains,
+            accounts=self.accounts,
+            transfer=self.transfer,
+            helpers=self.helpers,
+            notifier=self.notifier,
+            lists=StringLists(),
+            clock=self.clock,
+            base=os.path.abspath(self.options.base),
+            content=content_of,
+            filters=self.filters,
+        )
+        self.rules = Rules(
+            shop,
+            self.router,
+            self._storage(self._path("Settings", "Rules.settings"), 0o600),
+            self.host,
+            self.log.source("ENQUEUERRULES", lambda: self.queue_settings[ENQUEUER_LOG]),
+            self.log.source("LOCAL", lambda: self.local_settings[LOCAL_LOG]),
+        )
+
+        def changed(some: bool) -> None:
+            self.transfer.enqueuer.rules = self.rules.server_rules if some else None
+
+        self.rules.changed = changed
+        await self.rules.load()
+        self.local.rules = self.rules
+
     # Administration --------------------------------------------------------------------------------------------------
 
     def _declare_operations(self) -> None:
@@ -489,6 +529,7 @@ class Server:
         self.router.declare(operations)
         self.transfer.declare(operations)
         self.filters.declare(operations)
+        rule_operations.declare(operations, self.rules)
         self.smtp.wakeup.declare(operations)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
