@@ -52,6 +52,7 @@ COMPONENTS: Mapping[str, About] = MappingProxyType(
         "TLS": About("Network", "encryption, the server's certificate"),
         "Queue": About("Queue and files", "limits and reports of waiting mail"),
         "TempFiles": About("Queue and files", "temporary files"),
+        "Notifier": About("Queue and files", "notices of rules to users' machines"),
         "Log": About("Logs", "how long records are kept"),
     }
 )
