@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["HTTPA", "Services"]
 
 HTTP_LOG = Setting("LogLevel", LogLevel(), 2, "Log")
+#: Services that are of no use to a host that may not log in.
+_WITH_LOG_IN = frozenset({"POP", "IMAP", "PWD", "ACAP", "FTP"})
 ADMIN_LISTENER = listener_settings([(8010, "Off"), (9010, "On")], channels=100)
 HTTPA = Group("HTTPA", "WebAdmin Interface", (HTTP_LOG, *ADMIN_LISTENER))
 
@@ -66,13 +68,17 @@ class Services:
     def listeners(self) -> list[Listener]:
         """All of them, not yet open."""
         network = self.network
-        return [
+        found = [
             self._smtp(network),
             self._pop(network),
             self._imap(network),
             self._pwd(network),
             self._admin(network),
         ]
+        for listener in found:
+            if listener.name in _WITH_LOG_IN:
+                listener.denial = partial(self.server.strings.text, "LoginNetwork")
+        return found
 
     def _smtp(self, network: Network) -> Listener:
         server = self.server

@@ -191,6 +191,8 @@ class Listener:
         self._network = network
         self._refusal = refusal
         self._farewell = farewell
+        self.denial: Callable[[], str] | None = None
+        """What a host is told that may not log in, before it is disconnected: for services that are of no use without."""
         self._by_address: Counter[str] = Counter()
         self._open: dict[tuple[int, str], _Socket] = {}
         self._failed: dict[tuple[int, str], str] = {}
@@ -418,7 +420,7 @@ class Listener:
         assert session is not None
         try:
             await run_session(
-                self._serve_tls if tls else self._serve,
+                self._serve_tls if tls else self._begin,
                 channel,
                 self._network.sessions,
                 self.log.session(session.number),
@@ -432,6 +434,18 @@ class Listener:
             if self._by_address[same] <= 0:
                 del self._by_address[same]
 
+    async def _begin(self, channel: Channel) -> None:
+        """What has to be known about a stranger and takes time, then the session."""
+        if not (channel.client or channel.member):
+            peers, address = self._network.peers, channel.peer.address
+            if peers.detects():
+                channel.client = await peers.detect(address)
+            if self.denial is not None and self._farewell is not None and not peers.may_log_in(address):
+                self._report(address, PROBLEM, "[%s] is refused: it is no client address", address)
+                await channel.send(self._farewell(self.denial()))
+                return
+        await self._serve(channel)
+
     async def _serve_tls(self, channel: Channel) -> None:
         if not channel.can_start_tls:
             self.log.failure(
@@ -441,7 +455,7 @@ class Listener:
         channel.timeout = HANDSHAKE_TIME
         await channel.start_tls()
         channel.timeout = DEFAULT_TIMEOUT
-        await self._serve(channel)
+        await self._begin(channel)
 
 
 def _listen(address: str, port: int) -> socket.socket:

@@ -155,7 +155,7 @@ class Peers:
 
     def may_log_in(self, address: str) -> bool:
         """Whether log-ins from there are accepted at all. From this computer they always are."""
-        return not self.settings[CLIENT_ONLY] or self.listed(address)
+        return not self.settings[CLIENT_ONLY] or self.listed(address) or self.member(address)
 
     # -- by name ------------------------------------------------------------------------------------------------------
 
