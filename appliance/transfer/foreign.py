@@ -32,6 +32,7 @@ class ForeignQueue:
         self.directory = directory
         self._spool = spool
         self._recovery = recovery
+        self._lock = trio.Lock()
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -44,6 +45,10 @@ class ForeignQueue:
 
     async def scan(self) -> int:
         """Take in what is there; how many messages."""
+        async with self._lock:
+            return await self._scan()
+
+    async def _scan(self) -> int:
         disk = self._spool.disk
         if self._spool.space_low or not await disk.exists(self.directory):
             return 0

@@ -72,6 +72,7 @@ class Submission:
         self.size = 0
         self.lines = 0
         self.id = 0
+        """Chosen when it is needed; a maker that must know it beforehand puts one of `Spool.new_id` here before it writes."""
         self._receiver = receiver
         self._parts: list[bytes] = []
         self._buffered = 0
@@ -165,7 +166,7 @@ class Submission:
         if self._handle < 0:
             if self._refusable:
                 spool.check_space()
-            self.id = await spool.new_id()
+            self.id = self.id or await spool.new_id()
             message = self._make()
             head, message.marks = render_head(message)
             message.offset = len(head)
@@ -219,7 +220,7 @@ class Submission:
             if self._body is not None and self._body.end():
                 raise Malformed("the message contains a banned line")
             if self._handle < 0 and self._buffered <= INLINE:
-                self.id = await self._receiver.spool.new_id()
+                self.id = self.id or await self._receiver.spool.new_id()
                 message, content = self._make(), b"".join(self._parts)
             else:
                 message, content = await self._close_file(), None

@@ -221,6 +221,10 @@ class Recovery:
                 message, content = self._replay.messages[number]
                 yield StoredBefore(position, stored, message, content)
 
+    def knows(self, number: int) -> bool:
+        """Whether the message of that id was taken in before the restart, finished or not. After `finish`, before `begin`."""
+        return number in self.spool.live or number in self._replay.gone
+
     def begin(self) -> int:
         """Hand everything over to the enqueuer; how many messages there are. After the accounts have made their redo."""
         messages = list(self.spool.live.values())

@@ -148,7 +148,8 @@ def _explain(recipients: Sequence[Recipient], texts: Texts) -> list[str]:
             reason = recipient.outcome.text if recipient.outcome is not None else recipient.reason
             if reason and kind in ("failed", "delayed"):
                 remote = recipient.outcome.remote if recipient.outcome is not None else ""
-                lines.append("    " + (f"{_clean(remote)}: " if remote else "") + _clean(reason))
+                said = (f"{_clean(remote)}: " if remote else "") + reason.strip()
+                lines += ["    " + _clean(line) for line in said.splitlines()[:MAX_LISTED]]
         if len(group) > MAX_LISTED:
             lines.append("  " + texts.text("ReportMore", len(group) - MAX_LISTED))
         lines.append("")

@@ -1,0 +1,1 @@
+"""PIPE: mail from and to programs of this computer (manual, chapter 33)."""
