@@ -501,7 +501,7 @@ class Server:
             notifier=self.notifier,
             lists=StringLists(),
             clock=self.clock,
-            base=os.path.abspath(self.options.base),
+            base=self.options.base,
             content=content_of,
             filters=self.filters,
         )
