@@ -60,6 +60,9 @@ from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
+from appliance.modules.rpop.module import Rooms as RpopRooms
+from appliance.modules.rpop.module import RpopModule
+from appliance.modules.rpop.settings import RPOP
 from appliance.modules.smtp.module import Rooms, SmtpModule
 from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.routing import SmtpRouting
@@ -152,6 +155,8 @@ class Server:
         self.helpers = Helpers()
         self.listeners: list[Listener] = []
         self.began = self.clock.monotonic()
+        #: What `digests` answers until the settings of a domain change.
+        self._digests: bool | None = None
         #: Set when everything is open.
         self.ready = trio.Event()
         #: True if this start made the postmaster account.
@@ -192,6 +197,7 @@ class Server:
         self.smtp_settings = self._component(SMTP)
         self.local_settings = self._component(LOCAL)
         self.list_settings = self._component(LIST)
+        self.rpop_settings = self._component(RPOP)
         self.helper_settings = self._component(HELPERS)
         self.pop_settings = self._component(POP)
         self.imap_settings = self._component(IMAP)
@@ -251,6 +257,7 @@ class Server:
         await start("filters", self.filters.run)
         await start("notifier", self.notifier.run)
         self.transfer.start()
+        await start("RPOP", self.rpop.scheduler.run)
         services = Services(self)
         await start("time limits", services.network.patience.run)
         for listener in services.listeners():
@@ -269,6 +276,7 @@ class Server:
         return await self.resolver.addresses(hosts[0].name) if hosts else []
 
     async def _follow_domains(self) -> None:
+        self._digests = None
         await self.presence.refresh(local_addresses())
         await self.tls.refresh()
 
@@ -370,9 +378,32 @@ class Server:
         self.accounts.shared.safe = self.transfer.safe
         self.transfer.spool.make_safe = self.accounts.make_safe
         self.domains.lifecycle.participants.append(self.accounts)
+        self._make_rpop()
         await self._replay()
         await start("accounts", self.accounts.run, vital=True)
         await start("transfer", self._run_transfer, vital=True)
+
+    def _make_rpop(self) -> None:
+        """Before the replay, because the journal asks it what may go, and the replay tells it what had come."""
+        self.rpop = RpopModule(
+            RpopRooms(
+                settings=self.rpop_settings,
+                log=self.log,
+                statistics=self.statistics,
+                clock=self.clock,
+                domains=self.domains,
+                router=self.router,
+                receiver=self.transfer.receiver,
+                journal=self.journal,
+                addresses=self.resolver.addresses,
+                context=lambda verify: self.tls.client_context(verify=verify),
+                schedule=self.schedule,
+                sessions=self.sessions,
+                host=self.host,
+                storage=self._storage,
+                base=self.options.base,
+            )
+        )
 
     async def _run_transfer(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """When it ends, the journal still runs: what waits is put into files, so that the Queue directory alone tells all."""
@@ -392,6 +423,7 @@ class Server:
             if isinstance(known, Safe):
                 recovery.safe(known.account, position)
         await recovery.finish()
+        self.rpop.scheduler.replayed(recovery.marks)
         for name in await replay.finish(self._redo()):
             self.system.major("%s was made whole", name)
 
@@ -528,6 +560,7 @@ class Server:
         object_operations.declare(self.domains, operations)
         self.router.declare(operations)
         self.transfer.declare(operations)
+        self.rpop.declare(operations)
         self.filters.declare(operations)
         rule_operations.declare(operations, self.rules)
         self.smtp.wakeup.declare(operations)
@@ -565,5 +598,7 @@ class Server:
 
     def digests(self) -> bool:
         """Whether methods that need a readable password make sense: some default says that passwords are kept so."""
-        levels = (self.domains.account_defaults, *(domain.account_defaults for domain in self.domains))
-        return any(level[d.ENCRYPTION] != "U-crpt" for level in levels)
+        if self._digests is None:
+            levels = (self.domains.account_defaults, *(domain.account_defaults for domain in self.domains))
+            self._digests = any(level[d.ENCRYPTION] != "U-crpt" for level in levels)
+        return self._digests

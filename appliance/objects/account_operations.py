@@ -231,32 +231,3 @@ def declare(domains: Domains, operations: Operations) -> None:
         account: Account = await domains.require_account(account_name)
         suffix = {"TextMailbox": ".mbox", "MailDirMailbox": ".mdir"}.get(account.kind, "")
         return account.place + suffix
-
-    @declare(
-        "GetAccountRPOP accountName",
-        right=Right.DOMAIN,
-        of="accountName",
-        own=True,
-        section=ACCOUNTS,
-        summary="The remote POP accounts that are collected for an account.",
-        result="array of dictionaries",
-    )
-    async def get_account_rpop(caller: Caller, account_name: str) -> Value:
-        del caller
-        account = await domains.require_account(account_name)
-        return list(account.domain.rpop.get(account.name, []))
-
-    @declare(
-        "SetAccountRPOP accountName newRecords()",
-        right=Right.MODIFY_RPOP,
-        of="accountName",
-        section=ACCOUNTS,
-        summary="Replaces the remote POP accounts that are collected for an account.",
-    )
-    async def set_account_rpop(caller: Caller, account_name: str, new_records: list[Value]) -> None:
-        del caller
-        if not all(isinstance(record, dict) for record in new_records):
-            raise OperationError("newRecords: an array of dictionaries is expected", 515)
-        account = await domains.require_account(account_name)
-        account.domain.rpop[account.name] = new_records
-        await account.domain.save_rpop()

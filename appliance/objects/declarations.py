@@ -103,6 +103,7 @@ OUTFLOW = Setting(
     grantable=True,
 )
 MAIL_TO_ALL = Setting("MailToAll", YesNo(), True, "Accept Mail to all", _OPTIONS, grantable=True)
+RPOP_ALLOWED = Setting("RPOPAllowed", YesNo(), False, "RPOP Accounts: allow to modify", _OPTIONS, grantable=True)
 MAILBOX_TYPE = Setting(
     "DefaultMailboxType",
     Choice(("Text Mailbox", "Text Mailbox (.mbox)"), ("MailDir Mailbox", "MailDir Mailbox (.mdir)")),
@@ -150,6 +151,7 @@ _ACCOUNT = (
     MAX_WEB_FILES,
     OUTFLOW,
     MAIL_TO_ALL,
+    RPOP_ALLOWED,
     MAILBOX_TYPE,
     RULES_ALLOWED,
     RULES,
@@ -186,6 +188,7 @@ SENDING_ADDRESS = Setting(
     help="first: mail of this domain goes out from its first address; same: from the address on which it was received.",
 )
 ACCOUNTS_LIMIT = Setting("AccountsLimit", Limit(), None, "Accounts", _LIMITS)
+RPOP_LIMIT = Setting("RPOPLimit", Limit(), None, "RPOP Accounts", _LIMITS)
 UNKNOWN_NAMES = Setting(
     "MailToUnknown",
     Choice(
@@ -247,6 +250,7 @@ DOMAIN = Group(
         IP_ADDRESSES,
         SENDING_ADDRESS,
         ACCOUNTS_LIMIT,
+        RPOP_LIMIT,
         UNKNOWN_NAMES,
         UNKNOWN_REROUTE,
         MAIL_TO_ALL_FOR,

@@ -66,7 +66,7 @@ def scan(files: Files, directory: str) -> dict[str, Entry]:
     return found
 
 
-_SINGLE_FILES = (".mbox", ".mdir", ".settings", ".info", ".index", ".public", ".prefs", ".dst")
+_SINGLE_FILES = (".mbox", ".mdir", ".settings", ".info", ".index", ".public", ".prefs", ".dst", ".rpop")
 
 
 def _paths(files: Files, kind: str, path: str) -> list[str]:

@@ -106,7 +106,8 @@ class Distribution:
         if allowed == "nobody":
             return False
         if source.account is None:
-            return allowed == "anybody" or (allowed == "Clients" and source.client)
+            # What was collected came by a method that counts as one of clients (manual, chapter 18, Mail to all).
+            return allowed == "anybody" or (allowed == "Clients" and (source.client or source.module == "RPOP"))
         local, name = split_name(source.account, self.domains.main.name)
         caller = Caller(f"{local}@{name}", name, source.module, self.domains, client=source.client)
         return may_send_to_all(caller, allowed, domain.name)

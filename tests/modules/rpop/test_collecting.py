@@ -1,0 +1,112 @@
+"""Remote mailboxes are collected by a whole server, as its users see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import pytest
+import trio
+
+from appliance.formats.data import Value, render
+from tests.modules.rpop.remote import HOST, RemoteImap, RemotePop, serving
+from tests.server.conftest import House, living, until
+
+MAIL = "From: ann@far.test\nTo: somebody@else.test\nSubject: {0}\nDate: x\n\nThis is {0}.\n"
+
+
+def record(remote: RemotePop | RemoteImap, **more: str) -> dict[str, Value]:
+    values: dict[str, Value] = {
+        "period": "1d",
+        "authName": remote.name,
+        "domain": f"{HOST}:{remote.port}",
+        "password": remote.password,
+    }
+    if isinstance(remote, RemoteImap):
+        values["protocol"] = "IMAP"
+    return {**values, **more}
+
+
+async def collect(house: House, account: str, *records: Mapping[str, Value]) -> None:
+    cli = await house.cli()
+    await cli(f"SetAccountRPOP {account} {render([dict(one) for one in records])}")
+    await cli.line.aclose()
+
+
+async def unified(house: House, *records: Mapping[str, Value]) -> None:
+    cli = await house.cli()
+    await cli(f"SetUnifiedRPOP {render([dict(one) for one in records])}")
+    await cli.line.aclose()
+
+
+async def poll(house: House, account: str = "") -> None:
+    """Poll by hand, and wait for the end."""
+    cli = await house.cli()
+    await cli(f"PollRPOP {account}")
+    await cli.line.aclose()
+    await idle(house)
+
+
+async def idle(house: House) -> None:
+    entries = house.server.rpop.scheduler.entries
+
+    def quiet() -> bool:
+        return not any(entry.running or entry.asked for entry in entries.values())
+
+    await trio.sleep(0.01)
+    await until(quiet)
+
+
+async def state(house: House, account: str = "") -> list[dict[str, str]]:
+    cli = await house.cli()
+    rows = await cli(f"ListRPOP {account}")
+    await cli.line.aclose()
+    assert isinstance(rows, list)
+    return [{k: str(v) for k, v in row.items()} for row in rows if isinstance(row, dict)]
+
+
+async def subjects(house: House, name: str, count: int) -> list[str]:
+    """The subjects in an INBOX, once so many are there."""
+    found: list[str] = []
+
+    async def there() -> bool:
+        nonlocal found
+        texts = await house.inbox(name)
+        found = [line[9:] for text in texts for line in text.splitlines() if line.startswith("Subject: ")]
+        return len(found) >= count
+
+    await until(there)
+    return found
+
+
+@pytest.fixture
+async def remote() -> RemotePop:
+    made = RemotePop()
+    made.put("u1", MAIL.format("one"))
+    made.put("u2", MAIL.format("two") + ".dotted\n..twice\n")
+    return made
+
+
+@pytest.fixture
+async def box(tmp_path: Path) -> AsyncIterator[House]:
+    """A server with the main domain box.test and the accounts ann and bob; it may collect from this computer."""
+    async with living(tmp_path / "base") as made:
+        await made.update("RPOP", AllowSelfPoll="YES", LogLevel="5")
+        yield made
+
+
+@pytest.mark.feature("RPOP-001", "RPOP-063", "RPOP-072", "QUEUE-002", "STD-076", "RPOP-024")
+async def test_messages_come_to_the_account_and_leave_the_server(box: House, remote: RemotePop) -> None:
+    async with serving(remote):
+        await collect(box, "ann", record(remote))
+        assert await subjects(box, "ann", 2) == ["one", "two"]
+        await idle(box)
+    assert remote.messages == {}
+    texts = await box.inbox("ann")
+    assert texts[1].endswith("This is two.\n.dotted\n..twice") or ".dotted" in texts[1]
+    assert "To: somebody@else.test" in texts[0]
+    assert await box.inbox("bob") == []
+    log = await box.log()
+    assert "RPOP" in log and "RETR 1" in log and "collected from office@" in log
+    assert "secret" not in log
+    assert not box.crashes(log)
