@@ -7,33 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.formats.data import Value
-from appliance.formats.values import parse_time, render_time
-from appliance.kernel.settings import Group, Kind, LogLevel, Rows, Setting, Text, Time, YesNo
+from appliance.kernel.helper_settings import Restart
+from appliance.kernel.settings import Group, LogLevel, Rows, Setting, Text, Time, YesNo
 
 __all__ = ["FILTERS", "HELPERS", "FilterSettings", "configured"]
 
 MAX_FILTERS: Final = 20
-DISABLED: Final = "Disabled"
-
-
-class Restart(Kind[int | None]):
-    """Seconds until a program that has ended is started again; None (`Disabled`): not by itself."""
-
-    control = "time"
-
-    def parse(self, value: Value) -> int | None:
-        if not isinstance(value, str):
-            raise ValueError("a string is expected")
-        text = value.strip()
-        if text.casefold() in (DISABLED.casefold(), "never", "-1", ""):
-            return None
-        seconds = parse_time(text)
-        if not 0 <= seconds <= 86400:
-            raise ValueError("not between 0s and 1d")
-        return seconds
-
-    def render(self, value: int | None) -> Value:
-        return DISABLED if value is None else render_time(value)
 
 
 class FilterRows(Rows):
