@@ -60,10 +60,15 @@ from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
 from appliance.modules.local.settings import LOCAL
 from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
+from appliance.modules.pipe.module import PipeModule
+from appliance.modules.pipe.routing import PipeRouting
+from appliance.modules.pipe.settings import LOG_LEVEL as PIPE_LOG
+from appliance.modules.pipe.settings import PIPE
 from appliance.modules.rpop.module import Rooms as RpopRooms
 from appliance.modules.rpop.module import RpopModule
 from appliance.modules.rpop.settings import RPOP
 from appliance.modules.smtp.module import Rooms, SmtpModule
+from appliance.modules.smtp.protection import operations as protection_operations
 from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.settings import SMTP
@@ -198,6 +203,7 @@ class Server:
         self.local_settings = self._component(LOCAL)
         self.list_settings = self._component(LIST)
         self.rpop_settings = self._component(RPOP)
+        self.pipe_settings = self._component(PIPE)
         self.helper_settings = self._component(HELPERS)
         self.pop_settings = self._component(POP)
         self.imap_settings = self._component(IMAP)
@@ -255,8 +261,10 @@ class Server:
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
         await start("filters", self.filters.run)
+        await self.pipe.recover()
         await start("notifier", self.notifier.run)
         self.transfer.start()
+        await start("PIPE", self.pipe.run)
         await start("RPOP", self.rpop.scheduler.run)
         services = Services(self)
         await start("time limits", services.network.patience.run)
@@ -318,7 +326,7 @@ class Server:
         )
         self.router.generation = self.operations.generation
         local, smtp = LocalRouting(self.domains, self.local_settings), SmtpRouting(self.smtp_settings)
-        self.router.first += [local.first, smtp.first]
+        self.router.first += [local.first, smtp.first, PipeRouting(lambda: self.strings).first]
         self.router.final += [local.final, smtp.final]
         self.schedule = Schedule(
             self.schedule_settings, self.clock, self.log.source("TCP", lambda: self.schedule_settings[SCHEDULE_LOG])
@@ -469,6 +477,19 @@ class Server:
             self.statistics,
         )
         self.groups.attach()
+        self.pipe = PipeModule(
+            self.pipe_settings,
+            self.disk,
+            self.options.base,
+            self.helpers,
+            self.transfer,
+            self.clock,
+            self.log.source("PIPE", lambda: self.pipe_settings[PIPE_LOG]),
+            self.strings,
+            self.statistics,
+            self.host,
+        )
+        self.pipe.attach()
         self.filters = ContentFilters(
             self.helper_settings,
             self.helpers,
@@ -562,8 +583,10 @@ class Server:
         self.transfer.declare(operations)
         self.rpop.declare(operations)
         self.filters.declare(operations)
+        self.pipe.declare(operations)
         rule_operations.declare(operations, self.rules)
         self.smtp.wakeup.declare(operations)
+        protection_operations.declare(operations, self.smtp.guard, self.system)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
         account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)

@@ -24,7 +24,7 @@ import trio
 from appliance.kernel.log import Logger
 from appliance.kernel.tasks import TaskStatus
 
-__all__ = ["Finished", "Helper", "HelperError", "Helpers", "clean_environment", "split_command"]
+__all__ = ["Finished", "Helper", "HelperError", "Helpers", "TooSlow", "clean_environment", "split_command"]
 
 GRACE: Final = 5.0
 """Seconds between the end of its input and the end of a helper."""
@@ -52,7 +52,15 @@ State = Literal["down", "running", "pausing"]
 
 
 class HelperError(Exception):
-    """The program could not be started, took too long, or said too much."""
+    """The program could not be started, took too long, or said too much. `errno`: the system's reason for no start, or 0."""
+
+    def __init__(self, text: str, errno: int = 0) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+
+class TooSlow(HelperError):
+    """It took longer than it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +204,8 @@ class Helpers:
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise HelperError(f"{arguments[0]} cannot be started: {reason}") from None
+            code = error.errno if isinstance(error, OSError) and error.errno is not None else 0
+            raise HelperError(f"{arguments[0]} cannot be started: {reason}", code) from None
         self._running.add(process)
         return process
 
@@ -263,7 +272,7 @@ class Helpers:
         if running.too_much:
             raise HelperError(f"{arguments[0]} wrote more than {limit} bytes")
         if scope.cancelled_caught:
-            raise HelperError(f"{arguments[0]} took more than {timeout:g} seconds")
+            raise TooSlow(f"{arguments[0]} took more than {timeout:g} seconds")
         return Finished(process.returncode or 0, bytes(running.output), bytes(running.errors), running.took_all)
 
     def helper(
