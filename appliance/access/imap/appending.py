@@ -1,4 +1,5 @@
-"""APPEND (RFC 3501, 6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315, 3).
+"""APPEND and REPLACE (RFC 3501, 6.3.11; RFC 8508; several messages: RFC 3502; APPENDUID: RFC 4315, 3; messages that are put
+together: RFC 4469; binary parts: RFC 3516).
 
 A message of up to 256 KiB is collected and stored in one request; larger ones go through the gate in pieces as they come,
 and the gate's pace is the client's. All messages of a command are stored, or none.
@@ -6,16 +7,22 @@ and the gate's pace is the client's. All messages of a command are stored, or no
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from appliance.access.imap.flagging import bits
+from appliance.access.imap.downgrading import downgraded
+from appliance.access.imap.flagging import bits, may_expunge, may_store
+from appliance.access.imap.references import contents
+from appliance.access.imap.searching import named
+from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.access.imap.settings import MAX_APPEND
-from appliance.accounts.client import AccountError, AccountSession
+from appliance.accounts.client import AccountError, AccountSession, Flag
 from appliance.kernel.channel import ChannelClosed
-from appliance.protocols.imap import Bad, Data, Message, MessageEnd
+from appliance.protocols.imap import Bad, Data, Event, LiteralWanted, Message, MessageEnd, TextPart, Url, render
+from appliance.protocols.imap.commands import Target
 from appliance.protocols.imap.sequence import compact
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ _COLLECTED: Final = 1024 * 1024
 _GIVE_UP: Final = 5
 MAX_MESSAGES: Final = 100
 """Most messages of one APPEND."""
+MAX_BINARY: Final = 16 * 1024 * 1024
+"""Largest message with binary parts, which is in memory while they are encoded."""
 
 
 class _Whole(NamedTuple):
@@ -85,16 +94,18 @@ class _Appending:
 
 async def append(session: ImapSession, first: Message) -> Ok:
     """The whole command; a refused message is refused before it is sent, if the client waits."""
+    replaced: tuple[Selected, int] | None = None
     try:
-        work = _Appending(*await _target(session, first.name))
+        if first.target.replaced is not None:
+            replaced = _replaced(session, first.target)
+        work = _Appending(*await _target(session, first.target.name))
     except (Refused, AccountError):
         session.server.refuse()
         raise
     message: Message = first
     try:
         while True:
-            await _take(session, work, message)
-            event = await session.next_event()
+            event = await _take(session, work, message)
             if isinstance(event, MessageEnd) and event.last:
                 break
             if isinstance(event, MessageEnd):
@@ -112,7 +123,30 @@ async def append(session: ImapSession, first: Message) -> Ok:
                 await work.abort()
         raise
     session.around.statistics.counter("imap.appended").add(len(uids))
-    return Ok("APPEND completed", b"APPENDUID %d %b" % (validity, compact(uids)))
+    code = b"APPENDUID %d %b" % (validity, compact(uids))
+    if replaced is None:
+        return Ok("APPEND completed", code)
+    # The code comes before the EXPUNGE of the old message (RFC 8508, 3.5).
+    session.put(render.note("replaced", code))
+    selected, uid = replaced
+    selected.view.vanish(await selected.account.remove(selected.view_number, [uid]))
+    return Ok("REPLACE completed", uid=first.target.uid, ask=True)
+
+
+def _replaced(session: ImapSession, target: Target) -> tuple[Selected, int]:
+    """The one message that REPLACE takes away."""
+    if session.selected is None:
+        raise Refused("no mailbox is selected", bad=True)
+    selected, numbers = session.selected, target.replaced
+    assert numbers is not None
+    if selected.read_only:
+        raise Refused("the mailbox is open for reading only", b"NOPERM")
+    if not (may_expunge(selected.rights) and may_store(Flag.DELETED, (), selected.rights)):
+        raise Refused("you have no right to remove messages here", b"NOPERM")
+    uids = named(selected, numbers, uid=target.uid)
+    if len(uids) != 1 or selected.view.gone(uids[0]):
+        raise Refused("REPLACE is of one message that is there", b"NONEXISTENT")
+    return selected, uids[0]
 
 
 async def _target(session: ImapSession, name: str) -> tuple[AccountSession, str]:
@@ -128,42 +162,111 @@ async def _target(session: ImapSession, name: str) -> tuple[AccountSession, str]
     return account, inner
 
 
-async def _take(session: ImapSession, work: _Appending, message: Message) -> None:
-    """Let one message come."""
+async def _take(session: ImapSession, work: _Appending, message: Message) -> Event | None:
+    """Let one message come. The event behind it."""
     head = message.head
     limit = session.around.settings[MAX_APPEND]
     if limit is not None and head.size > limit:
         raise Refused("the message is too large", b"TOOBIG")
-    if not head.size:
+    if not head.size and not head.parts:
         raise Refused("an empty message is not stored")  # RFC 3502, 4: zero takes the command back
+    if head.binary and head.size > MAX_BINARY:
+        raise Refused("the message is too large for one with binary parts", b"TOOBIG")
+    if head.utf8 and not session.utf8:
+        raise Refused("ENABLE UTF8=ACCEPT comes first", bad=True)  # RFC 6855, 4
     if len(work.ready) >= MAX_MESSAGES:
         raise Refused("too many messages in one command", b"LIMIT")
     flags, keywords = bits(head.flags)
     date, zone = (int(session.around.now()), 0) if head.date is None else head.date
-    account = work.account
-    stream = head.size > INLINE or work.size + head.size > _COLLECTED
-    if stream:
-        handle = await account.append_begin(work.name, flags, keywords, date, zone, head.size)
-        work.ready.append(handle)
+    place = (flags, keywords, date, zone)
+    if head.parts:
+        return await _put_together(session, work, place)
+    if head.binary:
+        pieces = _octets(session, head.size)
+        data = downgraded(b"".join([piece async for piece in pieces]))
+        if data is None:
+            raise Refused("the message holds octets that are in no part", b"UNKNOWN-CTE")
+        await _store(work, place, _once(data), len(data))
+    else:
+        await _store(work, place, _octets(session, head.size), head.size)
+    return await session.next_event()
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), INLINE):
+        yield data[start : start + INLINE]
+
+
+async def _octets(session: ImapSession, size: int) -> AsyncIterator[bytes]:
+    """The octets of the announced literal as they come."""
     session.put(session.server.accept_message())
-    pieces: list[bytes] = []
-    left = head.size
-    tail = b""
+    left = size
     while left:
         event = await session.next_event()
         if not isinstance(event, Data):
             raise ChannelClosed("the connection ended within a message")
         left -= len(event.octets)
-        tail = event.octets
+        yield event.octets
+
+
+async def _store(
+    work: _Appending, place: tuple[int, tuple[str, ...], int, int], octets: AsyncIterator[bytes], size: int
+) -> None:
+    """A message of known size; it ends with a line end, added if it has none (manual, IMAP module)."""
+    account = work.account
+    stream = size > INLINE or work.size + size > _COLLECTED
+    if stream:
+        handle = await account.append_begin(work.name, *place, size)
+        work.ready.append(handle)
+    pieces: list[bytes] = []
+    tail = b""
+    async for tail in octets:
         if stream:
-            await account.append_chunk(handle, event.octets)
+            await account.append_chunk(handle, tail)
         else:
-            pieces.append(event.octets)
-    if not tail.endswith(b"\n"):  # a stored message ends with a line end (manual, IMAP module)
+            pieces.append(tail)
+    if not tail.endswith(b"\n"):
         if stream:
             await account.append_chunk(handle, b"\r\n")
         else:
             pieces.append(b"\r\n")
     if not stream:
-        work.size += head.size
-        work.ready.append(_Whole(flags, keywords, date, zone, b"".join(pieces)))
+        work.size += size
+        work.ready.append(_Whole(*place, b"".join(pieces)))
+
+
+async def _put_together(
+    session: ImapSession, work: _Appending, place: tuple[int, tuple[str, ...], int, int]
+) -> Event | None:
+    """A message from texts and from messages that are here already (RFC 4469)."""
+    account = work.account
+    limit = session.around.settings[MAX_APPEND]
+    handle = await account.append_begin(work.name, *place, 0)
+    work.ready.append(handle)
+    session.server.accept_message()
+    total, tail = 0, b""
+    while True:
+        event = await session.next_event()
+        if isinstance(event, LiteralWanted):
+            session.put(session.server.GO_ON)
+            continue
+        if isinstance(event, TextPart):
+            if limit is not None and total + event.size > limit:
+                raise Refused("the message is too large", b"TOOBIG")
+            octets = _octets(session, event.size)
+        elif isinstance(event, Url):
+            octets = contents(session, event.url)
+        else:
+            break
+        async for piece in octets:
+            total += len(piece)
+            if limit is not None and total > limit:
+                raise Refused("the message is too large", b"TOOBIG")
+            await account.append_chunk(handle, piece)
+            tail = piece or tail
+    if isinstance(event, MessageEnd):
+        if not total:
+            raise Refused("an empty message is not stored")
+        if not tail.endswith(b"\n"):
+            await account.append_chunk(handle, b"\r\n")
+    return event

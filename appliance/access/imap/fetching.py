@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from appliance.access.imap.columns import FLAGS_ONLY, ITEMS, ColumnFormat
 from appliance.access.imap.flagging import SEEN, may_store
+from appliance.access.imap.searching import named
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, Fetch, FlagRow, Row, pack
@@ -18,26 +19,16 @@ from appliance.protocols.imap import Command, commands, render
 from appliance.protocols.imap.dates import DateTexts
 from appliance.protocols.imap.fetchitem import FetchItem, Section, simple
 from appliance.protocols.imap.rows import OpenRow, RowFormat
-from appliance.protocols.imap.sequence import SequenceSet
 
 if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
 
 BATCH: Final = 500
 FLAG_BATCH: Final = 2000
+_EXTRA: Final = ("EMAILID", "THREADID", "SAVEDATE", "PREVIEW")
 PIECE: Final = 128 * 1024
 MAX_HEADER: Final = 256 * 1024
 """A header whose fields are picked is read up to here."""
-
-
-def named(selected: Selected, numbers: SequenceSet, *, uid: bool) -> array[int]:
-    """The UIDs of the messages that a command names."""
-    if uid:
-        return selected.view.by_uid(numbers)
-    try:
-        return selected.view.by_number(numbers)
-    except IndexError:
-        raise Refused("there is no message of that number", bad=True) from None
 
 
 class _Fetching:
@@ -46,6 +37,7 @@ class _Fetching:
     __slots__ = (
         "columns",
         "dates",
+        "extra",
         "inline",
         "marking",
         "marks",
@@ -54,6 +46,7 @@ class _Fetching:
         "selected",
         "session",
         "texts",
+        "unknown",
         "what",
     )
 
@@ -68,8 +61,14 @@ class _Fetching:
         for name, bit in (("ENVELOPE", Fetch.ENVELOPE), ("BODYSTRUCTURE", Fetch.BODYSTRUCTURE), ("BODY", Fetch.BODY)):
             if name in self.columns:
                 self.what |= bit
+        #: Columns that are asked for apart: there are no finished texts of them.
+        self.extra = [name for name in _EXTRA if name in self.columns]
         #: The text that comes along with the rows: the first that is wanted whole.
-        whole = [item.section.source for item in self.texts if item.partial is None and item.section is not None]
+        whole = [
+            item.section.source
+            for item in self.texts
+            if item.partial is None and item.section is not None and item.name == "BODY["
+        ]
         self.inline = whole[0] if whole else None
         self.marks = (
             any(item.marks for item in self.texts) and not selected.read_only and may_store(SEEN, (), selected.rights)
@@ -82,6 +81,8 @@ class _Fetching:
             told = ("FLAGS", "MODSEQ") if selected.condstore else ("FLAGS",)
             self.marking = OpenRow((*self.columns, *(name for name in told if name not in self.columns)))
         self.missing = False
+        #: A part has an encoding that cannot be undone.
+        self.unknown = False
 
     async def listing(self, uids: Sequence[int]) -> None:
         """All messages, when no texts are wanted: rows come as columns."""
@@ -112,14 +113,32 @@ class _Fetching:
             if not rows:
                 return
             marked = await self._mark(rows) if self.marks else {}
+            more = await self._more([row.uid for row in rows]) if self.extra else None
             if self.texts:
                 for number, row in zip([n for n, _ in selected.view.numbered(r.uid for r in rows)], rows, strict=True):
-                    await self._with_texts(number, row, marked)
+                    await self._with_texts(number, row, marked, () if more is None else more(row.uid))
             else:
-                await self.session.put_all(self._lines(rows))
+                await self.session.put_all(self._lines(rows, more))
                 await trio.lowlevel.checkpoint()
 
-    def _lines(self, rows: Sequence[Row]) -> bytes:
+    async def _more(self, uids: Sequence[int]) -> Callable[[int], tuple[bytes | None, ...]]:
+        """The columns behind MODSEQ: EMAILID, THREADID, SAVEDATE, PREVIEW. Messages are in no threads that the server keeps,
+        and it does not keep when they were saved: these are NIL (RFC 8474, 5.2; RFC 8514, 4.2)."""
+        selected = self.selected
+        names: dict[int, str] = {}
+        previews: dict[int, str] = {}
+        if "EMAILID" in self.extra:
+            names = await selected.account.identities(selected.view_number, uids)
+        if "PREVIEW" in self.extra:
+            previews = await selected.account.previews(selected.view_number, uids)
+
+        def of(uid: int) -> tuple[bytes | None, ...]:
+            preview = render.string(previews[uid].encode("utf-8")) if uid in previews else b"NIL"
+            return names.get(uid, "M").encode("ascii"), b"NIL", b"NIL", preview
+
+        return of
+
+    def _lines(self, rows: Sequence[Row], more: Callable[[int], tuple[bytes | None, ...]] | None) -> bytes:
         """Rows without texts: one formatting step each."""
         flags, date = self.selected.flag_texts.text, self.dates.text
         numbers = self.selected.view.numbered([row[0] for row in rows])
@@ -136,6 +155,7 @@ class _Fetching:
                     row.bodystructure,
                     row.body,
                     row.modseq,
+                    *(() if more is None else more(row.uid)),
                 )
                 for (number, _), row in zip(numbers, rows, strict=True)
             ]
@@ -151,7 +171,9 @@ class _Fetching:
         selected.own(stored)
         return {row.uid: row for row in stored}
 
-    async def _with_texts(self, number: int, row: Row, marked: dict[int, FlagRow]) -> None:
+    async def _with_texts(
+        self, number: int, row: Row, marked: dict[int, FlagRow], more: tuple[bytes | None, ...]
+    ) -> None:
         session, selected = self.session, self.selected
         now = marked.get(row.uid)
         form = self.plain if now is None else self.marking
@@ -168,6 +190,7 @@ class _Fetching:
                 row.bodystructure,
                 row.body,
                 modseq,
+                *more,
             )
         )
         session.put(begin)
@@ -182,6 +205,9 @@ class _Fetching:
         section = item.section
         assert section is not None
         source = section.source
+        if item.name != "BODY[":
+            await self._decoded(row.uid, item, source)
+            return
         inline = row.content if source == self.inline else None
         if section.fields:
             data = inline if inline is not None else await self._whole(row.uid, source, MAX_HEADER)
@@ -190,6 +216,43 @@ class _Fetching:
             await self._put(inline, item.partial)
         else:
             await self._stream(row.uid, source, item.partial)
+
+    async def _decoded(self, uid: int, item: FetchItem, source: str) -> None:
+        """BINARY and BINARY.SIZE (RFC 3516, 4). An answer cannot be taken back, so what cannot be decoded is told as NIL,
+        and the tagged answer says why."""
+        session, selected = self.session, self.selected
+        offset, count = item.partial or (0, 1 << 62)
+        try:
+            size, data = await selected.account.decoded(
+                selected.view_number, uid, source, offset, 0 if item.name == "BINARY.SIZE[" else min(PIECE, count)
+            )
+        except AccountError as error:
+            if error.code != "NONEXISTENT":
+                await session.broken(error.text)
+            size, data = -1, b""
+        if size < -1:
+            self.unknown = True
+        if item.name == "BINARY.SIZE[":
+            session.put(b"%d" % max(0, size))
+            return
+        if size < 0:
+            session.put(b"NIL")
+            return
+        left = max(0, min(count, size - offset))
+        # A NUL may come in any piece but the first, so longer parts are literal8 at once.
+        session.put((b"~" if left > len(data) or b"\0" in data else b"") + b"{%d}\r\n" % left)
+        while True:
+            await session.put_all(data[:left])
+            left -= len(data)
+            offset += len(data)
+            if left <= 0:
+                return
+            try:
+                _, data = await selected.account.decoded(selected.view_number, uid, source, offset, min(PIECE, left))
+            except AccountError as error:
+                await session.broken(error.text)
+            if not data:
+                await session.broken("the message was removed while it was read")
 
     async def _put(self, data: bytes | None, partial: tuple[int, int] | None) -> None:
         if data is None:
@@ -257,12 +320,16 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
         uids = await selected.account.search(selected.view_number, wanted) if uids else uids
     if any(item.name == "MODSEQ" for item in items):
         session.enable_condstore()
+    if arguments.window is not None:  # counted among the messages that the other modifiers leave (RFC 9394, 3.3)
+        uids = array("I", arguments.window.of(uids))
     work = _Fetching(session, selected, items, uid=arguments.uid)
     if not work.texts and ITEMS.issuperset(work.columns):
         await work.listing(uids)
     else:
         for start in range(0, len(uids), BATCH):
             await work.batch(uids[start : start + BATCH])
+    if work.unknown:
+        raise Refused("a part has an encoding that is not known", b"UNKNOWN-CTE")
     if work.missing and not arguments.uid:
         # RFC 2180, 4.1.2: the others are told, and that some are no more.
         raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED")

@@ -46,7 +46,8 @@ class _Waiting:
                     return await session.next_event()
             self.scope = None
             if trio.current_time() >= deadline:
-                await session.channel.send(render.bye(session.around.strings.text("IMAPTimeout")))
+                session.put(render.bye(session.around.strings.text("IMAPTimeout")))
+                await session.flush()
                 raise ChannelTimeout("the session was idle for too long")
 
 

@@ -125,4 +125,4 @@ async def _granted(session: ImapSession, granted: Login) -> Ok:
     session.around.statistics.counter("imap.logins").add()
     session.log.major("%s logged in from [%s]", account.name, session.channel.peer.address)
     await session.tell_alerts()
-    return Ok("logged in", b"CAPABILITY " + " ".join(session.capabilities()).encode("ascii"))
+    return Ok("logged in", b"CAPABILITY " + session.capabilities().encode("ascii"))

@@ -1,15 +1,20 @@
-"""Commands on mailboxes by name: SELECT to STATUS, NAMESPACE, quota, rights (RFC 3501, 6.3; RFC 3691, 2342, 2087)."""
+"""Commands on mailboxes by name: SELECT to STATUS, NAMESPACE (RFC 3501, 6.3; RFC 3691, RFC 2342)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from zlib import crc32
 
+from appliance.access.imap.annotations import SPECIAL_USE, checked_uses
 from appliance.access.imap.flagging import may_expunge, permanent
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
+from appliance.access.imap.settings import MAX_APPEND
 from appliance.accounts.client import AccountError, AccountSession
+from appliance.mailstore.names import split_format
 from appliance.protocols.imap import Command, commands, render
 from appliance.protocols.imap.dates import DateTexts
+from appliance.protocols.imap.names import decode_utf7
 
 if TYPE_CHECKING:
     from appliance.access.imap.session import ImapSession
@@ -25,6 +30,9 @@ STATUS_ITEMS: Final = {
     "INTERNALSIZE": "INTERNALSIZE",
     "OLDEST": "OLDEST",
     "HIGHESTMODSEQ": "HIGHESTMODSEQ",
+    "DELETED-STORAGE": "",
+    "MAILBOXID": "",
+    "APPENDLIMIT": "",
 }
 """Items of STATUS and the gate's names of their values. OLDEST comes in seconds since 1970, 0 for an empty mailbox."""
 
@@ -55,17 +63,22 @@ async def select(session: ImapSession, command: Command) -> Ok:
         selected.read_only = True
     selected.condstore = "CONDSTORE" in session.enabled
     selected.qresync = "QRESYNC" in session.enabled
+    selected.rev2 = session.rev2
     session.selected = selected
     session.put(selected.flags_line())
     session.put(render.exists(len(selected.view)))
-    session.put(render.recent(selected.recent))
-    if opened.first_unseen:
-        session.put(render.note("first unseen message", b"UNSEEN %d" % opened.first_unseen))
+    if session.rev2:  # RFC 9051, 6.3.2
+        session.put(render.listing([], name, utf8=session.utf8))
+    else:
+        session.put(render.recent(selected.recent))
+        if opened.first_unseen:
+            session.put(render.note("first unseen message", b"UNSEEN %d" % opened.first_unseen))
     flags = render.flag_list(permanent(selected.writable, selected.keywords))
     session.put(render.note("flags that can be set", b"PERMANENTFLAGS " + flags))
     session.put(render.note("UIDs are valid", b"UIDVALIDITY %d" % opened.uidvalidity))
     session.put(render.note("next UID", b"UIDNEXT %d" % opened.uidnext))
     session.put(render.note("highest mod-sequence", b"HIGHESTMODSEQ %d" % opened.modseq))
+    session.put(render.note("the mailbox for ever", b"MAILBOXID (%b)" % mailbox_id(account, opened.uidvalidity)))
     resync = arguments.resync
     if resync is not None and resync.uidvalidity == opened.uidvalidity:
         gone, rows = await selected.earlier(resync.modseq, resync.known)
@@ -86,12 +99,35 @@ async def close(session: ImapSession, command: Command) -> Ok:
     return Ok(f"{command.name} completed", updates=False)
 
 
+def mailbox_id(account: AccountSession, uidvalidity: int) -> bytes:
+    """No two mailboxes of an account ever have the same UIDVALIDITY, and it stays through a rename (RFC 8474, 4)."""
+    return b"F%x-%08x" % (uidvalidity, crc32(account.name.encode("utf-8", "surrogateescape")))
+
+
 async def create(session: ImapSession, command: Command) -> Ok:
     arguments = command.arguments
     assert isinstance(arguments, commands.Create)
+    try:
+        decode_utf7(arguments.name)
+    except ValueError:
+        raise Refused("the name is not in modified UTF-7", b"CANNOT") from None
     account, inner = await session.resolve(arguments.name)
+    uses = []
+    if arguments.uses:
+        if account is not session.user() or arguments.folder:
+            raise Refused("special uses are for own mailboxes", b"USEATTR")
+        uses = await checked_uses(account, inner, arguments.uses)
     await account.create(inner + "/" if arguments.folder else inner)
-    return Ok("CREATE completed")
+    if arguments.folder:
+        return Ok("CREATE completed")
+    inner = split_format(inner)[0]
+    if uses:
+        await account.set_metadata(inner, {SPECIAL_USE: " ".join(uses).encode("ascii")})
+    try:
+        known = await account.status(inner)
+    except AccountError:
+        return Ok("CREATE completed")  # who makes a mailbox in another account need not be able to read it
+    return Ok("CREATE completed", b"MAILBOXID (%b)" % mailbox_id(account, known["UIDVALIDITY"]))
 
 
 async def delete(session: ImapSession, command: Command) -> Ok:
@@ -105,6 +141,10 @@ async def delete(session: ImapSession, command: Command) -> Ok:
 async def rename(session: ImapSession, command: Command) -> Ok:
     arguments = command.arguments
     assert isinstance(arguments, commands.Rename)
+    try:
+        decode_utf7(arguments.new)
+    except ValueError:
+        raise Refused("the name is not in modified UTF-7", b"CANNOT") from None
     account, old = await session.resolve(arguments.old)
     other, new = await session.resolve(arguments.new)
     if account is not other:
@@ -126,7 +166,8 @@ async def status(session: ImapSession, command: Command) -> Ok:
     if "HIGHESTMODSEQ" in arguments.items:
         session.enable_condstore()
     account, inner = await session.resolve(arguments.name)
-    session.put(render.status(arguments.name, await status_values(account, inner, arguments.items)))
+    values = await status_values(session, account, inner, arguments.items)
+    session.put(render.status(arguments.name, values, utf8=session.utf8))
     return Ok("STATUS completed")
 
 
@@ -136,16 +177,24 @@ def check_items(items: tuple[str, ...]) -> None:
             raise Refused(f"unknown status item {item}", bad=True)
 
 
-async def status_values(account: AccountSession, name: str, items: tuple[str, ...]) -> list[tuple[str, int | bytes]]:
+async def status_values(
+    session: ImapSession, account: AccountSession, name: str, items: tuple[str, ...]
+) -> list[tuple[str, int | bytes]]:
     """Items and their values, in the order asked; OLDEST is missing for an empty mailbox."""
     known = await account.status(name)
     values: list[tuple[str, int | bytes]] = []
     for item in dict.fromkeys(items):
-        value = known[STATUS_ITEMS[item]]
-        if item != "OLDEST":
-            values.append((item, value))
-        elif value and known["MESSAGES"]:
-            values.append((item, DateTexts().text(value, 0)))
+        if item == "DELETED-STORAGE":
+            values.append((item, (await account.totals(name))[item]))
+        elif item == "MAILBOXID":
+            values.append((item, b"(%b)" % mailbox_id(account, known["UIDVALIDITY"])))
+        elif item == "APPENDLIMIT":
+            limit = session.around.settings[MAX_APPEND]
+            values.append((item, b"NIL" if limit is None else limit))
+        elif item != "OLDEST":
+            values.append((item, known[STATUS_ITEMS[item]]))
+        elif known["OLDEST"] and known["MESSAGES"]:
+            values.append((item, DateTexts().text(known["OLDEST"], 0)))
     return values
 
 
@@ -154,54 +203,3 @@ async def namespace(session: ImapSession, command: Command) -> Ok:
     others = [("~", "/")] if session.around.foreign is not None else []
     session.put(render.namespace([("", "/")], others, []))
     return Ok("NAMESPACE completed")
-
-
-async def my_rights(session: ImapSession, command: Command) -> Ok:
-    name = _name(command)
-    account, inner = await session.resolve(name)
-    for listed in await account.mailboxes():
-        if listed.name == inner:
-            session.put(render.my_rights(name, listed.rights))
-            return Ok("MYRIGHTS completed")
-    raise Refused("no such mailbox", b"NONEXISTENT")
-
-
-# -- quota: one root for an account, "" for one's own and ~name for another's ----------------------------------------
-
-
-async def get_quota(session: ImapSession, command: Command) -> Ok:
-    arguments = command.arguments
-    assert isinstance(arguments, commands.QuotaRoot)
-    root = arguments.root
-    if root and not root.startswith("~"):
-        raise Refused("no such quota root", b"NONEXISTENT")
-    account = (await session.resolve(f"{root}/INBOX"))[0] if root else session.user()
-    session.put(await _quota(account, root))
-    return Ok("GETQUOTA completed")
-
-
-async def get_quota_root(session: ImapSession, command: Command) -> Ok:
-    name = _name(command)
-    account, inner = await session.resolve(name)
-    try:
-        await account.status(inner)
-    except AccountError as error:
-        if error.code != "NONEXISTENT":
-            raise
-    root = name.partition("/")[0] if name.startswith("~") else ""
-    session.put(render.quota_root(name, [root]))
-    session.put(await _quota(account, root))
-    return Ok("GETQUOTAROOT completed")
-
-
-async def _quota(account: AccountSession, root: str) -> bytes:
-    """STORAGE in units of 1,024 octets, nothing for an account without a limit (RFC 2087, 3 and 5.1)."""
-    info = await account.info()
-    limit = info.get("limit")
-    if limit is None:
-        return render.quota(root, [])
-    return render.quota(root, [("STORAGE", (int(info["used"]) + 1023) // 1024, int(limit) // 1024)])
-
-
-async def set_quota(session: ImapSession, command: Command) -> Ok:
-    raise Refused("limits are set by the administrator", b"NOPERM")

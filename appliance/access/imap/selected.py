@@ -20,7 +20,7 @@ _BATCH = 500
 
 
 class Selected:
-    """`name` as the client called it; `account` is the one that holds it."""
+    """`name` as the client called it; `account` is the one that holds it, under the name `inner`."""
 
     __slots__ = (
         "_modseq",
@@ -32,11 +32,14 @@ class Selected:
         "account",
         "condstore",
         "flag_texts",
+        "inner",
         "keywords",
         "name",
         "qresync",
         "read_only",
+        "rev2",
         "rights",
+        "saved",
         "uidnext",
         "uidvalidity",
         "view",
@@ -51,8 +54,13 @@ class Selected:
         self.condstore = False
         #: UIDs of removed messages are told, not their numbers (RFC 7162, 3.2).
         self.qresync = False
+        #: Nothing is said of \Recent (RFC 9051, appendix E).
+        self.rev2 = False
+        #: UIDs that the last search saved, for `$` (RFC 5182).
+        self.saved: array[int] = array("I")
         self._untold = False
         self.name = name
+        self.inner = inner
         self.read_only = read_only
         self.view = MessageView(unpack(opened.uids))
         self.view_number = opened.view
@@ -179,7 +187,7 @@ class Selected:
         if self._untold:
             self._untold = False
             yield render.exists(len(self.view))
-        recent = self.recent
-        if recent != self._told_recent:
+        recent = 0 if self.rev2 else self.recent
+        if recent != self._told_recent and not self.rev2:
             self._told_recent = recent
             yield render.recent(recent)

@@ -6,20 +6,26 @@ is a function in one of the neighbouring files; what it answers becomes the tagg
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from appliance.access.imap.deflate import Deflate
 from appliance.access.imap.gate import Surroundings
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.settings import CLEAR_LOGIN, IDLE_TIMEOUT
 from appliance.accounts.client import AccountError, AccountSession
+from appliance.accounts.shared import resolved
 from appliance.kernel.channel import Channel, ChannelClosed, ChannelTimeout
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Subscription
 from appliance.protocols.imap import Bad, Command, Event, ImapServer, LiteralWanted, Message, render
 from appliance.protocols.imap.cursor import ParseError
+
+if TYPE_CHECKING:
+    from appliance.access.imap.notifying import Watch
 
 SERVICE = "IMAP"
 #: A guesser starts a new connection after so many, and meets the listener's limits there.
@@ -32,6 +38,8 @@ SEND_TIMEOUT = 300
 """Seconds for 64 KiB of an answer: silence is a client's right, but not to read is none."""
 MAX_FOREIGN = 16
 """Other accounts that one session holds open."""
+PROGRESS = 10
+"""Seconds between two signs of life of a long command (RFC 9585, 4)."""
 _FLUSH = 32 * 1024
 #: Seconds to give the views back inside the process at the end; no wait for the network is among it.
 _GIVE_BACK = 5
@@ -99,12 +107,14 @@ class ImapSession:
         "alerts",
         "around",
         "channel",
+        "deflate",
         "enabled",
         "failures",
         "log",
         "over",
         "selected",
         "server",
+        "watch",
     )
 
     def __init__(self, around: Surroundings, channel: Channel, log: Logger, rules: Mapping[str, Rule]) -> None:
@@ -118,6 +128,10 @@ class ImapSession:
         self.enabled: set[str] = set()
         self.failures = 0
         self.over = False
+        #: What is sent and received is compressed (RFC 4978).
+        self.deflate: Deflate | None = None
+        #: What the client wants to be told of without asking (RFC 5465).
+        self.watch: Watch | None = None
         self._errors = 0
         self._rules = rules
         self._out = bytearray()
@@ -127,7 +141,7 @@ class ImapSession:
         """The whole session. Raises ChannelError when the connection breaks."""
         self.channel.timeout = min(STRANGER_TIMEOUT, self.around.settings[IDLE_TIMEOUT])
         prompt = self.around.strings.text("IMAPPrompt", self.around.version)
-        self.put(render.note(prompt, b"CAPABILITY " + " ".join(self.capabilities()).encode("ascii")))
+        self.put(render.note(prompt, b"CAPABILITY " + self.capabilities().encode("ascii")))
         try:
             while not self.over:
                 event = await self.next_event()
@@ -142,6 +156,8 @@ class ImapSession:
     async def _give_back(self) -> None:
         if self.alerts is not None:
             self.alerts.close()
+        if self.watch is not None:
+            self.watch.close()
         if self.selected is not None:
             self.selected.news.close()
         accounts = [*(self._foreign or {}).values(), *([self.account] if self.account is not None else [])]
@@ -162,7 +178,10 @@ class ImapSession:
 
     async def flush(self) -> None:
         if self._out:
+            data: bytes | bytearray
             data, self._out = self._out, bytearray()
+            if self.deflate is not None:
+                data = self.deflate.compress(data)
             channel = self.channel
             patience, channel.timeout = channel.timeout, min(channel.timeout, SEND_TIMEOUT)
             try:
@@ -175,16 +194,27 @@ class ImapSession:
         commands; a client that is silent is told so before ChannelTimeout ends the session."""
         channel, deadline = self.channel, trio.current_time() + self.channel.timeout
         while (event := self.server.next_event()) is None:
+            if self.deflate is not None and (data := self.deflate.more()):
+                self.server.receive(data)
+                continue
             await self.flush()
             self.busy(False)
             try:
                 # A stranger has its time for a whole command: dripping bytes do not hold a channel.
-                data = await (channel.receive_before(deadline) if self.account is None else channel.receive())
+                if self.account is None:
+                    data = await channel.receive_before(deadline)
+                elif self.watch is not None and self.server.fresh:
+                    data = await self.watch.receive(self)
+                else:
+                    data = await channel.receive()
             except ChannelTimeout:
-                await self.channel.send(render.bye(self.around.strings.text("IMAPTimeout")))
+                self.put(render.bye(self.around.strings.text("IMAPTimeout")))
+                await self.flush()
                 raise
             if not data:
                 return None
+            if self.deflate is not None:
+                data = self.deflate.decompress(data)
             self.server.receive(data)
         if self.log.enabled(5):
             self.log.all("inp: %s", _shown(event))
@@ -213,7 +243,8 @@ class ImapSession:
             case Message():
                 from appliance.access.imap.appending import append
 
-                await self._perform(event.tag, "APPEND", append(self, event))
+                name = "APPEND" if event.target.replaced is None else "REPLACE"
+                await self._perform(event.tag, name, append(self, event))
             case Command(tag, name, _):
                 rule = self._rules.get(name)
                 if rule is None:
@@ -301,7 +332,7 @@ class ImapSession:
         """May a password come in clear text over this connection?"""
         return self.channel.secure or self.channel.client or self.around.settings[CLEAR_LOGIN]
 
-    def capabilities(self) -> list[str]:
+    def capabilities(self) -> str:
         from appliance.access.imap.capabilities import capabilities
 
         return capabilities(self)
@@ -322,13 +353,18 @@ class ImapSession:
         """Whose mailbox this is, and its name there: `~boss/INBOX` is INBOX of the account boss."""
         account = self.user()
         name = name.rstrip("/")
-        if not name.startswith("~"):
-            return account, name
-        owner, _, inner = name[1:].partition("/")
-        if self.around.foreign is None or not owner:
-            raise Refused("there are no mailboxes of others here", b"NONEXISTENT")
+        owner, inner = resolved({} if name == "INBOX" else await account.aliases(), name)
+        if not owner and not name.startswith("~"):
+            return account, inner
         if not inner:
             raise Refused("an account is not a mailbox", b"NONEXISTENT")
+        return await self.others(owner), inner
+
+    async def others(self, owner: str) -> AccountSession:
+        """The account of this name, for as long as this session lives. Refused, AccountError."""
+        account = self.user()
+        if self.around.foreign is None or not owner:
+            raise Refused("there are no mailboxes of others here", b"NONEXISTENT")
         if self._foreign is None:
             self._foreign = {}
         found = self._foreign.get(owner)
@@ -336,7 +372,32 @@ class ImapSession:
             if len(self._foreign) >= MAX_FOREIGN:
                 raise Refused("too many accounts are open in this session", b"LIMIT")
             found = self._foreign[owner] = await self.around.foreign(account, owner)
-        return found, inner
+        return found
+
+    @property
+    def utf8(self) -> bool:
+        """Names go out in UTF-8 (RFC 6855, RFC 9051)."""
+        return self.server.utf8
+
+    @property
+    def rev2(self) -> bool:
+        """The client speaks IMAP4rev2 (RFC 9051)."""
+        return "IMAP4REV2" in self.enabled
+
+    @asynccontextmanager
+    async def progress(self, tag: bytes) -> AsyncIterator[None]:
+        """Around work that may take long and sends nothing meanwhile: the client is told that it goes on (RFC 9585)."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tick, tag)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _tick(self, tag: bytes) -> None:
+        while True:
+            await trio.sleep(PROGRESS)
+            with trio.CancelScope(shield=True):  # half a line would be worse than a late end
+                self.put(render.note("still working", b"INPROGRESS (%b NIL NIL)" % render.string(tag)))
+                await self.flush()
 
     def enable_condstore(self) -> None:
         """The client has shown that it knows mod-sequences; from now on they come with flags (RFC 7162, 3.1)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from appliance.access.imap.fetching import named
 from appliance.access.imap.flagging import RECENT, bits, may_expunge, may_store
+from appliance.access.imap.searching import named
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag
@@ -71,7 +71,7 @@ async def expunge(session: ImapSession, command: Command) -> Ok:
     selected = _writable(session)
     if not may_expunge(selected.rights):
         raise Refused("you have no right to remove messages here", b"NOPERM")
-    uids = None if arguments.uids is None else selected.view.by_uid(arguments.uids)
+    uids = None if arguments.uids is None else named(selected, arguments.uids, uid=True)
     if uids is None or uids:
         gone = await selected.account.expunge(selected.view_number, uids)
         selected.view.vanish(gone)

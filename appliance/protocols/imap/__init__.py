@@ -1,8 +1,8 @@
-"""IMAP4rev1 on the wire, the server's side (RFC 3501 and its small extensions): bytes in, commands out; answers in, bytes out.
+"""IMAP4rev1 and IMAP4rev2 on the wire, the server's side (RFC 3501, RFC 9051 and their extensions).
 
-No I/O and no clock. `ImapServer` splits the stream into events, `commands` holds one small class for each kind of
-arguments, the other modules one grammar production each, `render` and `rows` write the answers, and `view` maps sequence
-numbers to UIDs.
+Bytes in, commands out; answers in, bytes out: no I/O and no clock. `ImapServer` splits the stream into events, `commands`
+holds one small class for each kind of arguments, `grammar` and the modules around it parse them, `render` and `rows` write
+the answers, and `view` maps sequence numbers to UIDs.
 """
 
 from appliance.protocols.imap.commands import Command
@@ -17,6 +17,8 @@ from appliance.protocols.imap.events import (
     Message,
     MessageEnd,
     Response,
+    TextPart,
+    Url,
 )
 from appliance.protocols.imap.server import ImapServer
 from appliance.protocols.imap.view import MessageView
@@ -35,4 +37,6 @@ __all__ = [
     "MessageView",
     "ParseError",
     "Response",
+    "TextPart",
+    "Url",
 ]

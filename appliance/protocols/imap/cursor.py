@@ -37,11 +37,13 @@ class LiteralNeeded(Exception):
 class Cursor:
     """A position in the text of a command. Every method raises ParseError when its token is not there."""
 
-    __slots__ = ("_literals", "_taken", "position", "text")
+    __slots__ = ("_literals", "_taken", "position", "text", "utf8")
 
-    def __init__(self, text: bytes, literals: Sequence[bytes] = ()) -> None:
+    def __init__(self, text: bytes, literals: Sequence[bytes] = (), *, utf8: bool = False) -> None:
         self.text = text
         self.position = 0
+        #: Mailbox names are in UTF-8, not in modified UTF-7 (RFC 6855, RFC 9051).
+        self.utf8 = utf8
         self._literals = literals
         self._taken = 0
 
@@ -124,6 +126,17 @@ class Cursor:
             raise ParseError("NUL in a literal")
         return value
 
+    def string8(self) -> bytes:
+        """`string` or `literal8`, which may hold any octets (RFC 5464, 5; RFC 3516)."""
+        self.skip(b"~")
+        if not self.ahead(b"{"):
+            return self.string()
+        self.match(_LITERAL, "a string")
+        if self._taken >= len(self._literals):
+            raise LiteralNeeded
+        self._taken += 1
+        return self._literals[self._taken - 1]
+
     def at_string(self) -> bool:
         return self.text[self.position : self.position + 1] in (b'"', b"{")
 
@@ -144,12 +157,23 @@ class Cursor:
             return None
         return self.string()
 
-    def message_literal(self) -> tuple[int, bool]:
-        """The header of a literal that ends the text and whose octets are streamed: its size, and "no waiting" (`+`)."""
+    def message_literal(self) -> tuple[int, bool, bool]:
+        """The header of a literal that ends the text and whose octets are streamed: its size, "no waiting" (`+`), and whether
+        it is a literal8."""
+        binary = self.skip(b"~")
         found = self.match(_LITERAL, "a literal")
         if self.position != len(self.text):
             raise ParseError("expected the end of the line after a literal")
-        return int(found[1]), b"+" in found[0]
+        return int(found[1]), b"+" in found[0], binary
+
+    def rest(self) -> bytes:
+        """The text that was not read yet."""
+        return self.text[self.position :]
+
+    @property
+    def taken(self) -> int:
+        """How many literals were read."""
+        return self._taken
 
     def listed(self, item: Callable[[Cursor], T], *, most: int, empty: bool = False) -> list[T]:
         """`( item *(SP item) )`, at most `most` items."""

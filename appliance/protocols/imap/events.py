@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from appliance.protocols.imap.commands import Command, MessageHead
+from appliance.protocols.imap.commands import Command, MessageHead, Target
 
 
 class LiteralWanted(NamedTuple):
@@ -29,13 +29,26 @@ class Bad(NamedTuple):
 class Message(NamedTuple):
     """A message of an APPEND is announced. Answer with `accept_message` or `refuse`.
 
-    `name` is the target mailbox; `first` is False for further messages of one command (RFC 3502).
+    `first` is False for further messages of one command (RFC 3502). If the head says so, the message comes in parts, each
+    announced in its turn: `Url` or `TextPart` (RFC 4469).
     """
 
     tag: bytes
-    name: str
+    target: Target
     head: MessageHead
     first: bool
+
+
+class TextPart(NamedTuple):
+    """A part of the message is announced. Answer with `accept_message` or `refuse`; its octets come as `Data`."""
+
+    size: int
+
+
+class Url(NamedTuple):
+    """A part of the message is what this URL names."""
+
+    url: str
 
 
 class Data(NamedTuple):
@@ -67,4 +80,4 @@ class Done(NamedTuple):
     """The line DONE ends IDLE (RFC 2177)."""
 
 
-Event = Command | LiteralWanted | Bad | Message | Data | MessageEnd | Response | Cancelled | Done
+Event = Command | LiteralWanted | Bad | Message | TextPart | Url | Data | MessageEnd | Response | Cancelled | Done

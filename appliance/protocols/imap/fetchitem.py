@@ -19,9 +19,22 @@ MAX_PARTS: Final = 50
 """Deepest part number."""
 
 SIMPLE: Final = frozenset(
-    {"FLAGS", "UID", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODY", "BODYSTRUCTURE", "MODSEQ"}
+    {
+        "FLAGS",
+        "UID",
+        "INTERNALDATE",
+        "RFC822.SIZE",
+        "ENVELOPE",
+        "BODY",
+        "BODYSTRUCTURE",
+        "MODSEQ",
+        "EMAILID",
+        "THREADID",
+        "SAVEDATE",
+        "PREVIEW",
+    }
 )
-"""Items without arguments that are not the text of a message."""
+"""Items without sections: what is not the text of a message."""
 MACROS: Final = {
     "ALL": ("FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE"),
     "FAST": ("FLAGS", "INTERNALDATE", "RFC822.SIZE"),
@@ -76,7 +89,9 @@ class Section(NamedTuple):
 class FetchItem(NamedTuple):
     """One item. `name` is from `SIMPLE`, or "BODY[" for every text of a message; `label` is its name in the answer.
 
-    For texts: `section`; `partial` as offset and count (at least 1) or None; `marks` says that it sets \\Seen.
+    For texts: `section`; `partial` as offset and count (at least 1) or None; `marks` says that it sets \\Seen. "BINARY[" is
+    a part without its transfer encoding, and "BINARY.SIZE[" how large that is (RFC 3516). `lazy`: a preview only if it is at
+    hand (RFC 8970).
     """
 
     name: str
@@ -84,6 +99,7 @@ class FetchItem(NamedTuple):
     section: Section | None = None
     partial: tuple[int, int] | None = None
     marks: bool = False
+    lazy: bool = False
 
 
 def field_name(cursor: Cursor) -> bytes:
@@ -116,15 +132,13 @@ def parse_item(cursor: Cursor) -> FetchItem:
     if name in ("BODY", "BODY.PEEK") and cursor.skip(b"["):
         section = Section.parse(cursor)
         cursor.expect(b"]")
-        label = b"BODY[%b]" % bytes(section)
-        partial = None
-        if cursor.ahead(b"<"):
-            found = cursor.match(_PARTIAL, "a partial range")
-            partial = (int(found[1]), int(found[2]))
-            if not 0 < partial[1] <= MAX_NUMBER or partial[0] >= 1 << 63:
-                raise ParseError("partial range out of bounds")
-            label = b"%b<%d>" % (label, partial[0])
+        partial, label = _partial(cursor, b"BODY[%b]" % bytes(section))
         return FetchItem("BODY[", label, section, partial, name == "BODY")
+    if name in ("BINARY", "BINARY.PEEK", "BINARY.SIZE"):
+        return _binary(cursor, name)
+    if name == "PREVIEW" and cursor.text[cursor.position : cursor.position + 7].upper() == b" (LAZY)":
+        cursor.position += 7  # modifiers of FETCH may follow an item in the same way (RFC 8970, 6)
+        return FetchItem("PREVIEW", b"PREVIEW", lazy=True)
     if name in SIMPLE:
         return simple(name)
     if name in _FIXED:
@@ -135,6 +149,30 @@ def parse_item(cursor: Cursor) -> FetchItem:
         text = "HEADER.FIELDS.NOT" if name.endswith(".NOT") else "HEADER.FIELDS"
         return FetchItem("BODY[", b"RFC822.HEADER", Section((), text, fields))
     raise ParseError(f"unknown fetch item {name}")
+
+
+def _binary(cursor: Cursor, name: str) -> FetchItem:
+    """`BINARY[1.2]<0.100>`: the section has numbers only (RFC 3516, 7)."""
+    cursor.expect(b"[")
+    section = Section.parse(cursor)
+    cursor.expect(b"]")
+    if section.text:
+        raise ParseError("a binary section has numbers only")
+    if name == "BINARY.SIZE":
+        return FetchItem("BINARY.SIZE[", b"BINARY.SIZE[%b]" % bytes(section), section)
+    partial, label = _partial(cursor, b"BINARY[%b]" % bytes(section))
+    return FetchItem("BINARY[", label, section, partial, name == "BINARY")
+
+
+def _partial(cursor: Cursor, label: bytes) -> tuple[tuple[int, int] | None, bytes]:
+    """`<offset.count>` if it is there, and the label with it."""
+    if not cursor.ahead(b"<"):
+        return None, label
+    found = cursor.match(_PARTIAL, "a partial range")
+    offset, count = int(found[1]), int(found[2])
+    if not 0 < count <= MAX_NUMBER or offset >= 1 << 63:
+        raise ParseError("partial range out of bounds")
+    return (offset, count), b"%b<%d>" % (label, offset)
 
 
 def parse_items(cursor: Cursor) -> tuple[FetchItem, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import binascii
 import re
+import unicodedata
+from contextlib import suppress
 from typing import Final
 
 from appliance.protocols.imap.cursor import Cursor, ParseError
@@ -50,8 +52,8 @@ def decode_utf7(name: str) -> str:
     return _SHIFTED.sub(unshift, name)
 
 
-def normal(raw: bytes) -> str:
-    """A name as the server keeps it: wire form, INBOX in capitals, no leading separator.
+def normal(raw: bytes, *, utf8: bool = False) -> str:
+    """A name as the server keeps it: modified UTF-7, INBOX in capitals, no leading separator. `utf8`: it comes in UTF-8.
 
     A name with octets above 127 (forbidden, but clients send it) is read as UTF-8 and becomes modified UTF-7. Raises
     ParseError on control characters, other charsets, and names longer than `MAX_NAME`.
@@ -62,7 +64,9 @@ def normal(raw: bytes) -> str:
         name = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise ParseError("mailbox name is not UTF-8") from None
-    if not name.isascii():
+    if utf8:
+        name = encode_utf7(unicodedata.normalize("NFC", name))
+    elif not name.isascii():
         # Existing shifts stay as they are, only the forbidden characters are shifted.
         name = "".join(
             run if run.isascii() else encode_utf7(run) for run in re.findall(r"[\x00-\x7f]+|[^\x00-\x7f]+", name)
@@ -76,9 +80,17 @@ def normal(raw: bytes) -> str:
     return name
 
 
+def shown(name: str, *, utf8: bool) -> bytes:
+    """A name of the server as octets for the wire; one that is not well-formed is shown as it is."""
+    if utf8 and "&" in name:
+        with suppress(ValueError):
+            name = decode_utf7(name)
+    return name.encode("utf-8", "surrogateescape")
+
+
 def mailbox(cursor: Cursor) -> str:
     """`mailbox`: an astring, in the form of `normal`; not empty."""
-    name = normal(cursor.astring())
+    name = normal(cursor.astring(), utf8=cursor.utf8)
     if not name:
         raise ParseError("empty mailbox name")
     return name
@@ -99,7 +111,7 @@ class ListPattern:
     @classmethod
     def parse(cls, cursor: Cursor) -> ListPattern:
         """A `list-mailbox`, normalised as names are."""
-        return cls(normal(cursor.list_mailbox()))
+        return cls(normal(cursor.list_mailbox(), utf8=cursor.utf8))
 
     def matches(self, name: str) -> bool:
         """Does the whole of `name` fit? Time grows with the product of the lengths at worst, never exponentially."""

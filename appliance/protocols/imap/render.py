@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from appliance.protocols.imap.names import shown
 from appliance.protocols.imap.sequence import compact
 
 MAX_QUOTED: Final = 1000
@@ -13,6 +14,7 @@ MAX_QUOTED: Final = 1000
 
 _ATOM = re.compile(rb'[^\x00-\x20\x7f-\xff(){%*"\\\]]+')
 _QUOTABLE = re.compile(rb"[^\x00\r\n\x80-\xff]*")
+_LINE_ENDS = re.compile(rb"[\x00\r\n]")
 _TEXT_BREAKS = re.compile(r"[\x00-\x1f\x7f]+")
 
 
@@ -43,9 +45,12 @@ def astring(text: bytes) -> bytes:
     return string(text)
 
 
-def mailbox(name: str) -> bytes:
-    """A mailbox name of the server's form."""
-    return astring(name.encode("utf-8", "surrogateescape"))
+def mailbox(name: str, *, utf8: bool = False) -> bytes:
+    """A mailbox name of the server's form; in UTF-8 for clients that asked for it."""
+    text = shown(name, utf8=utf8)
+    if utf8 and not text.isascii():
+        return quoted(text) if not _LINE_ENDS.search(text) else literal(text)
+    return astring(text)
 
 
 def flag_list(names: Iterable[str]) -> bytes:
@@ -133,20 +138,15 @@ def vanished(uids: Iterable[int], *, earlier: bool = False) -> bytes:
     return b"* VANISHED (EARLIER) %b\r\n" % numbers if earlier else b"* VANISHED %b\r\n" % numbers
 
 
-def search(numbers: Iterable[int], modseq: int = 0) -> bytes:
-    """Also with no hit: `* SEARCH`. `modseq`: the highest of the hits, when mod-sequences were searched (RFC 7162, 3.1.5)."""
-    words = [b"* SEARCH", *(b"%d" % number for number in numbers)]
-    if modseq:
-        words.append(b"(MODSEQ %d)" % modseq)
-    return b" ".join(words) + b"\r\n"
+def listing(
+    attributes: Sequence[str], name: str, *, command: bytes = b"LIST", utf8: bool = False, more: bytes = b""
+) -> bytes:
+    """A row of LIST or LSUB; `more`: extended data, in its parentheses (RFC 5258, 6)."""
+    end = b" " + more if more else b""
+    return b'* %b %b "/" %b%b\r\n' % (command, flag_list(attributes), mailbox(name, utf8=utf8), end)
 
 
-def listing(attributes: Sequence[str], name: str, *, command: bytes = b"LIST", separator: bytes = b'"/"') -> bytes:
-    """A row of LIST or LSUB."""
-    return b"* %b %b %b %b\r\n" % (command, flag_list(attributes), separator, mailbox(name))
-
-
-def status(name: str, values: Iterable[tuple[str, int | bytes]]) -> bytes:
+def status(name: str, values: Iterable[tuple[str, int | bytes]], *, utf8: bool = False) -> bytes:
     """A STATUS row; a value of bytes is in its wire form already."""
     items = b" ".join(
         [
@@ -154,26 +154,58 @@ def status(name: str, values: Iterable[tuple[str, int | bytes]]) -> bytes:
             for item, value in values
         ]
     )
-    return b"* STATUS %b (%b)\r\n" % (mailbox(name), items)
+    return b"* STATUS %b (%b)\r\n" % (mailbox(name, utf8=utf8), items)
 
 
-def acl(name: str, entries: Iterable[tuple[str, str]]) -> bytes:
+def acl(name: str, entries: Iterable[tuple[str, str]], *, utf8: bool = False) -> bytes:
     """`* ACL mailbox identifier rights ...` (RFC 4314, 3.6)."""
-    words = [b"* ACL", mailbox(name)]
+    words = [b"* ACL", mailbox(name, utf8=utf8)]
     for identifier, rights in entries:
-        words += [mailbox(identifier), astring(rights.encode("ascii"))]
+        words += [_identifier(identifier), astring(rights.encode("ascii"))]
     return b" ".join(words) + b"\r\n"
 
 
-def list_rights(name: str, identifier: str, required: str, optional: Iterable[str]) -> bytes:
-    """`* LISTRIGHTS` (RFC 4314, 3.7)."""
-    words = [b"* LISTRIGHTS", mailbox(name), mailbox(identifier), astring(required.encode("ascii"))]
+def _identifier(text: str) -> bytes:
+    return astring(text.encode("utf-8", "surrogateescape"))
+
+
+def list_rights(name: str, identifier: str, required: str, optional: Iterable[str], *, utf8: bool = False) -> bytes:
+    """`* LISTRIGHTS` (RFC 4314, 3.7); rights that go together are one word."""
+    words = [b"* LISTRIGHTS", mailbox(name, utf8=utf8), _identifier(identifier), astring(required.encode("ascii"))]
     words += [astring(rights.encode("ascii")) for rights in optional]
     return b" ".join(words) + b"\r\n"
 
 
-def my_rights(name: str, rights: str) -> bytes:
-    return b"* MYRIGHTS %b %b\r\n" % (mailbox(name), astring(rights.encode("ascii")))
+def my_rights(name: str, rights: str, *, utf8: bool = False) -> bytes:
+    return b"* MYRIGHTS %b %b\r\n" % (mailbox(name, utf8=utf8), astring(rights.encode("ascii")))
+
+
+def metadata(name: str, entries: Iterable[tuple[str, bytes | None]], *, utf8: bool = False) -> bytes:
+    """`* METADATA` with values (RFC 5464, 4.4.1)."""
+    words = b" ".join([b"%b %b" % (astring(key.encode("ascii")), nstring8(value)) for key, value in entries])
+    return b"* METADATA %b (%b)\r\n" % (mailbox(name, utf8=utf8) if name else b'""', words)
+
+
+def metadata_changed(name: str, entries: Iterable[str], *, utf8: bool = False) -> bytes:
+    """`* METADATA` without values: these have changed (RFC 5464, 4.4.2)."""
+    words = b" ".join([astring(key.encode("ascii")) for key in entries])
+    return b"* METADATA %b %b\r\n" % (mailbox(name, utf8=utf8) if name else b'""', words)
+
+
+def nstring8(value: bytes | None) -> bytes:
+    """NIL, a string, or a literal8 where no string can hold it."""
+    if value is not None and b"\0" in value:
+        return b"~" + literal(value)
+    return nstring(value)
+
+
+def numbers(numbers: Iterable[int], command: bytes, modseq: int = 0) -> bytes:
+    """`* SEARCH` or `* SORT`, also with no hit. `modseq`: the highest of the hits, when mod-sequences were searched
+    (RFC 7162, 3.1.5)."""
+    words = [b"* " + command, *(b"%d" % number for number in numbers)]
+    if modseq:
+        words.append(b"(MODSEQ %d)" % modseq)
+    return b" ".join(words) + b"\r\n"
 
 
 def quota(root: str, resources: Iterable[tuple[str, int, int]]) -> bytes:
@@ -182,8 +214,8 @@ def quota(root: str, resources: Iterable[tuple[str, int, int]]) -> bytes:
     return b"* QUOTA %b (%b)\r\n" % (mailbox(root), items)
 
 
-def quota_root(name: str, roots: Iterable[str]) -> bytes:
-    return b" ".join([b"* QUOTAROOT", mailbox(name), *map(mailbox, roots)]) + b"\r\n"
+def quota_root(name: str, roots: Iterable[str], *, utf8: bool = False) -> bytes:
+    return b" ".join([b"* QUOTAROOT", mailbox(name, utf8=utf8), *map(mailbox, roots)]) + b"\r\n"
 
 
 def namespace(

@@ -10,9 +10,29 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Final
 
-COLUMNS: Final = ("MSN", "UID", "FLAGS", "INTERNALDATE", "RFC822.SIZE", "ENVELOPE", "BODYSTRUCTURE", "BODY", "MODSEQ")
-"""The order of a row's tuple. Numbers are int, the others bytes in wire form; what no item asks for may be None."""
-_FORMS: Final = {"UID": b"UID %d", "RFC822.SIZE": b"RFC822.SIZE %d", "MODSEQ": b"MODSEQ (%d)"}
+COLUMNS: Final = (
+    "MSN",
+    "UID",
+    "FLAGS",
+    "INTERNALDATE",
+    "RFC822.SIZE",
+    "ENVELOPE",
+    "BODYSTRUCTURE",
+    "BODY",
+    "MODSEQ",
+    "EMAILID",
+    "THREADID",
+    "SAVEDATE",
+    "PREVIEW",
+)
+"""The order of a row's tuple. Numbers are int, the others bytes in wire form; what no item asks for may be None, and missing
+at the end."""
+_FORMS: Final = {
+    "UID": b"UID %d",
+    "RFC822.SIZE": b"RFC822.SIZE %d",
+    "MODSEQ": b"MODSEQ (%d)",
+    "EMAILID": b"EMAILID (%b)",
+}
 
 
 class RowFormat:

@@ -6,6 +6,7 @@ clients chain hundreds of ORs, and a chain must not become a deep tree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date
 from typing import Final, NamedTuple
@@ -62,6 +63,31 @@ class Dated(NamedTuple):
     sent: bool
 
 
+class Saved(NamedTuple):
+    """As `Dated`, of the day on which the message came into this mailbox (RFC 8514)."""
+
+    relation: str
+    day: date
+
+
+class SaveDates(NamedTuple):
+    """Messages whose save dates are known (RFC 8514)."""
+
+
+class Within(NamedTuple):
+    """The internal date is at most so many seconds ago (YOUNGER), or more (OLDER; RFC 5032)."""
+
+    seconds: int
+    younger: bool
+
+
+class Identified(NamedTuple):
+    """`kind` is EMAILID or THREADID (RFC 8474)."""
+
+    kind: str
+    identifier: str
+
+
 class Size(NamedTuple):
     """`larger` than `octets`, or smaller."""
 
@@ -94,7 +120,24 @@ class Or(NamedTuple):
     keys: tuple[SearchKey, ...]
 
 
-SearchKey = All | Flagged | Keyword | Header | Text | Dated | Size | ModSeq | Numbers | Not | And | Or
+SearchKey = (
+    All
+    | Flagged
+    | Keyword
+    | Header
+    | Text
+    | Dated
+    | Saved
+    | SaveDates
+    | Within
+    | Identified
+    | Size
+    | ModSeq
+    | Numbers
+    | Not
+    | And
+    | Or
+)
 
 _PLAIN: Final[dict[str, SearchKey]] = {
     "ALL": All(),
@@ -105,6 +148,7 @@ _PLAIN: Final[dict[str, SearchKey]] = {
     "NEW": And((Flagged("\\Recent", True), Flagged("\\Seen", False))),
     "OLD": Flagged("\\Recent", False),
     "RECENT": Flagged("\\Recent", True),
+    "SAVEDATESUPPORTED": SaveDates(),
     "SEEN": Flagged("\\Seen", True),
     "UNANSWERED": Flagged("\\Answered", False),
     "UNDELETED": Flagged("\\Deleted", False),
@@ -124,26 +168,46 @@ def _mod_seq(cursor: Cursor) -> ModSeq:
     return ModSeq(cursor.number64())
 
 
+def _seconds(cursor: Cursor) -> int:
+    seconds = cursor.number()
+    if not seconds:
+        raise ParseError("expected a number of seconds")
+    return seconds
+
+
+def _identified(kind: str) -> Callable[[Cursor], SearchKey]:
+    return lambda cursor: Identified(kind, cursor.match(_OBJECT_ID, "an object identifier")[0].decode("ascii"))
+
+
+_OBJECT_ID = re.compile(rb"[A-Za-z0-9_-]{1,255}")
+
 _WITH_ARGUMENT: Final[dict[str, Callable[[Cursor], SearchKey]]] = {
     "BCC": lambda cursor: Header(b"Bcc", cursor.astring()),
     "BEFORE": lambda cursor: Dated("BEFORE", parse_date(cursor), False),
     "BODY": lambda cursor: Text("BODY", cursor.astring()),
     "CC": lambda cursor: Header(b"Cc", cursor.astring()),
+    "EMAILID": _identified("EMAILID"),
     "FROM": lambda cursor: Header(b"From", cursor.astring()),
     "KEYWORD": lambda cursor: Keyword(keyword(cursor), True),
-    "LARGER": lambda cursor: Size(cursor.number(), True),
+    "LARGER": lambda cursor: Size(cursor.number64(), True),
     "MODSEQ": _mod_seq,
+    "OLDER": lambda cursor: Within(_seconds(cursor), False),
     "ON": lambda cursor: Dated("ON", parse_date(cursor), False),
+    "SAVEDBEFORE": lambda cursor: Saved("BEFORE", parse_date(cursor)),
+    "SAVEDON": lambda cursor: Saved("ON", parse_date(cursor)),
+    "SAVEDSINCE": lambda cursor: Saved("SINCE", parse_date(cursor)),
     "SENTBEFORE": lambda cursor: Dated("BEFORE", parse_date(cursor), True),
     "SENTON": lambda cursor: Dated("ON", parse_date(cursor), True),
     "SENTSINCE": lambda cursor: Dated("SINCE", parse_date(cursor), True),
     "SINCE": lambda cursor: Dated("SINCE", parse_date(cursor), False),
-    "SMALLER": lambda cursor: Size(cursor.number(), False),
+    "SMALLER": lambda cursor: Size(cursor.number64(), False),
     "SUBJECT": lambda cursor: Header(b"Subject", cursor.astring()),
     "TEXT": lambda cursor: Text("TEXT", cursor.astring()),
+    "THREADID": _identified("THREADID"),
     "TO": lambda cursor: Header(b"To", cursor.astring()),
     "UID": lambda cursor: Numbers(SequenceSet.parse(cursor), True),
     "UNKEYWORD": lambda cursor: Keyword(keyword(cursor), False),
+    "YOUNGER": lambda cursor: Within(_seconds(cursor), True),
 }
 
 
@@ -217,7 +281,7 @@ class KeyParser:
         return Or(tuple(keys))
 
 
-_SET_START: Final = (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"*")
+_SET_START: Final = (b"$", b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"*")
 
 
 def _all(keys: list[SearchKey]) -> SearchKey:

@@ -34,6 +34,8 @@ class SequenceSet:
 
     @classmethod
     def parse(cls, cursor: Cursor) -> SequenceSet:
+        if cursor.skip(b"$"):
+            return SAVED
         text = cursor.match(_SET, "a message set")[0]
         parts = []
         for part in text.split(b","):
@@ -66,11 +68,18 @@ class SequenceSet:
                 merged.append((low, high))
         return merged
 
+    @property
+    def saved(self) -> bool:
+        """Is it `$`, the result of the last search that saved it (RFC 5182)?"""
+        return not self.parts
+
     def highest(self) -> int:
         """The largest number that is written in the set; 0 when only `*` is."""
-        return max(max(part) for part in self.parts)
+        return max((max(part) for part in self.parts), default=0)
 
     def __bytes__(self) -> bytes:
+        if not self.parts:
+            return b"$"
         return b",".join(
             b"%b" % _text(low) if low == high else b"%b:%b" % (_text(low), _text(high)) for low, high in self.parts
         )
@@ -83,6 +92,9 @@ class SequenceSet:
 
     def __repr__(self) -> str:
         return f"SequenceSet({bytes(self).decode('ascii')})"
+
+
+SAVED: Final = SequenceSet(())
 
 
 def _text(number: int) -> bytes:
@@ -106,4 +118,4 @@ def _spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
 
 def compact(numbers: Iterable[int]) -> bytes:
     """Numbers as a set, in their order, neighbours as ranges: `304,319:320` (uid-set of RFC 4315)."""
-    return bytes(SequenceSet(_spans(numbers)))
+    return b",".join(b"%d" % low if low == high else b"%d:%d" % (low, high) for low, high in _spans(numbers))

@@ -10,6 +10,9 @@ a refused waiting literal nothing follows, because the client did not send it.
        |                            \\--refuse--> SKIP / COMMAND
        \\--error--> SKIP --octets--> DROP --end of line--> COMMAND
 
+A message that is put together (CATENATE) is one DECIDE for the message and one for each of its texts; between them the mode
+is PARTS, in which `_text` is what is left of the line.
+
 Two lines are not commands: the answer to a challenge, and DONE. The session says so by `challenge` and `idle`.
 """
 
@@ -19,9 +22,8 @@ import re
 from enum import Enum, auto
 from typing import Final
 
-from appliance.protocols.imap import names
 from appliance.protocols.imap.authentication import challenge, decode
-from appliance.protocols.imap.commands import message_head, parse, parse_name
+from appliance.protocols.imap.commands import MessageHead, Target
 from appliance.protocols.imap.cursor import Cursor, LiteralNeeded, ParseError
 from appliance.protocols.imap.events import (
     Bad,
@@ -33,7 +35,11 @@ from appliance.protocols.imap.events import (
     Message,
     MessageEnd,
     Response,
+    TextPart,
+    Url,
 )
+from appliance.protocols.imap.grammar import STREAMED, parse, parse_name
+from appliance.protocols.imap.grammar_messages import message_head, target
 
 STRANGER_LINE: Final = 16 * 1024
 """Longest text of a command before log-in; room for a large token of a SASL mechanism."""
@@ -58,6 +64,7 @@ class _Mode(Enum):
     LITERAL = auto()
     DECIDE = auto()
     STREAM = auto()
+    PARTS = auto()
     TAIL = auto()
     SKIP = auto()
     DROP = auto()
@@ -71,8 +78,10 @@ class ImapServer:
     GO_ON: Final = b"+ OK\r\n"
 
     __slots__ = (
+        "_after",
         "_append",
         "_buffer",
+        "_closing",
         "_left",
         "_line",
         "_literal",
@@ -82,6 +91,7 @@ class ImapServer:
         "_scanned",
         "_text",
         "_waits",
+        "utf8",
     )
 
     def __init__(self) -> None:
@@ -96,9 +106,15 @@ class ImapServer:
         self._octets = 0
         #: Octets that the current literal still lacks, or that are to be skipped.
         self._left = 0
-        #: The tag and the mailbox of the APPEND at work; the announced message is a waiting one.
-        self._append: tuple[bytes, str] = (b"", "")
+        #: The tag and the target of the APPEND at work; what is announced waits to be asked for.
+        self._append: tuple[bytes, Target] = (b"", Target(""))
         self._waits = False
+        #: Where to go on after the octets that come: to the end of the message, or to its next part.
+        self._after = _Mode.TAIL
+        #: A parenthesis closes the message, after its literal (RFC 6855, 4).
+        self._closing = False
+        #: Mailbox names come in UTF-8 (RFC 6855, 3; RFC 9051, 5.1).
+        self.utf8 = False
 
     @property
     def buffered(self) -> int:
@@ -131,7 +147,9 @@ class ImapServer:
         return b"+ idling\r\n"
 
     def accept_message(self) -> bytes:
-        """Let the announced message come; what to send for that, which may be nothing."""
+        """Let the announced message, or the text of it, come; what to send for that, which may be nothing."""
+        if self._mode is _Mode.PARTS:
+            return b""
         if self._mode is not _Mode.DECIDE:
             raise RuntimeError("no message is announced")
         self._mode = _Mode.STREAM
@@ -145,6 +163,11 @@ class ImapServer:
             self._mode = _Mode.SKIP
         elif self._mode is _Mode.TAIL:
             self._mode = _Mode.DROP
+        elif self._mode is _Mode.PARTS:
+            if self._text:
+                self._bad(self._text.rstrip(b"\n"), "")
+            else:
+                self._mode = _Mode.DROP
 
     # What came ---------------------------------------------------------------------------------------------------
 
@@ -161,12 +184,27 @@ class ImapServer:
             if mode is _Mode.STREAM:
                 if self._left:
                     return self._stream()
-                self._mode = mode = _Mode.TAIL
+                self._mode = mode = self._after
+            if mode is _Mode.PARTS and self._text:
+                try:
+                    event = self._part()
+                except ParseError as error:
+                    return self._bad_tail(self._append[0], self._text.rstrip(b"\n"), str(error))
+                if event is not None:
+                    return event
+                continue
             if mode is _Mode.LITERAL:
                 if len(self._buffer) < self._left:
                     return None
                 self._literals.append(self._take(self._left))
-                self._mode = _Mode.COMMAND
+                self._mode = _Mode.COMMAND if self._after is _Mode.COMMAND else _Mode.PARTS
+                if self._mode is _Mode.PARTS:
+                    line = self._next_line()
+                    if line is None:
+                        self._mode = _Mode.LITERAL
+                        self._buffer[:0] = self._literals.pop()
+                        return self._too_long()
+                    self._text += line + (b"\n" if line.endswith(b"}") else b"")
                 continue
             line = self._next_line()
             if line is None:
@@ -183,6 +221,9 @@ class ImapServer:
             return None
         if mode is _Mode.TAIL:
             return self._tail(line)
+        if mode is _Mode.PARTS:
+            self._text = line + (b"\n" if line.endswith(b"}") else b"") or b" "
+            return None
         self._mode = _Mode.COMMAND
         if mode is _Mode.IDLE:
             if line.strip().upper() == b"DONE":
@@ -224,7 +265,7 @@ class ImapServer:
         tag = None
         if mode is _Mode.COMMAND:
             tag = _tag_of(text)
-        elif mode is _Mode.TAIL:
+        elif mode in (_Mode.TAIL, _Mode.PARTS):
             tag = self._append[0]
         return Bad(tag, "line too long")
 
@@ -252,25 +293,28 @@ class ImapServer:
             if not text:
                 return None  # clients send a line end too many after a literal
             try:
-                return parse(Cursor(text, literals))
+                cursor = Cursor(text, literals, utf8=self.utf8)
+                tag, name = parse_name(cursor)
+                if name in STREAMED:
+                    return self._without_literal(tag, name, cursor)
+                return parse(Cursor(text, literals, utf8=self.utf8))
             except LiteralNeeded:  # cannot be: every header is followed by its octets
                 return Bad(_tag_of(text), "malformed literal")
             except ParseError as error:
                 return Bad(_tag_of(text), str(error))
         text = self._text + line + b"\n"
-        cursor = Cursor(text, self._literals)
+        cursor = Cursor(text, self._literals, utf8=self.utf8)
         try:
             tag, name = parse_name(cursor)
-            if name == "APPEND":
+            if name in STREAMED:
                 try:
-                    cursor.space()
-                    mailbox = names.mailbox(cursor)
+                    place = target(cursor, name)
                     head = message_head(cursor)
                 except LiteralNeeded:
                     pass  # the literal is the mailbox name
                 else:
-                    self._append = (tag, mailbox)
-                    return self._announce(head.size, head.waits, Message(tag, mailbox, head, True))
+                    self._append = (tag, place)
+                    return self._announce(head, Message(tag, place, head, True), cursor.rest())
         except ParseError as error:
             return self._bad(line, str(error))
         size, waits = int(header[1]), not header[2]
@@ -279,8 +323,16 @@ class ImapServer:
         self._text = text
         self._octets += size
         self._left = size
+        self._after = _Mode.COMMAND
         self._mode = _Mode.LITERAL
         return LiteralWanted(tag, size) if waits else None
+
+    def _without_literal(self, tag: bytes, name: str, cursor: Cursor) -> Event:
+        """APPEND whose line ends without a literal: it may be put together from other messages alone."""
+        place = target(cursor, name)
+        head = message_head(cursor)
+        self._append = (tag, place)
+        return self._announce(head, Message(tag, place, head, True), cursor.rest())
 
     def _bad(self, line: bytes, words: str, *, code: bytes | None = None, fatal: bool = False) -> Bad:
         """Refuse the command of which `line` came last; skip what the client sends unasked."""
@@ -313,12 +365,58 @@ class ImapServer:
 
     # Messages of APPEND ------------------------------------------------------------------------------------------
 
-    def _announce(self, size: int, waits: bool, message: Message) -> Message:
+    def _announce(self, head: MessageHead, message: Message, rest: bytes) -> Message:
         self._forget()
-        self._left = size
-        self._waits = waits
+        self._closing = head.utf8
+        self._after = _Mode.PARTS if head.parts else _Mode.TAIL
+        if head.parts:
+            self._text = rest or b" "
+            self._mode = _Mode.PARTS
+            return message
+        self._left = head.size
+        self._waits = head.waits
         self._mode = _Mode.DECIDE
         return message
+
+    def _part(self) -> Event | None:
+        """The next part of a message that is put together, from `_text`; None: the end of the list was read."""
+        cursor = Cursor(self._text, self._literals, utf8=self.utf8)
+        while cursor.skip(b" "):
+            pass
+        if cursor.skip(b")"):
+            rest = cursor.rest()
+            self._forget()
+            self._mode = _Mode.TAIL
+            self._buffer[:0] = rest.rstrip(b"\n") + b"\r\n"
+            self._scanned = 0
+            return None
+        word = cursor.word("TEXT or URL")
+        cursor.space()
+        if word == "TEXT":
+            size, waiting_not, _ = cursor.message_literal()
+            self._forget()
+            self._left, self._waits = size, not waiting_not
+            self._mode = _Mode.DECIDE
+            return TextPart(size)
+        if word != "URL":
+            raise ParseError("expected TEXT or URL")
+        try:
+            url = cursor.astring()
+        except LiteralNeeded:
+            return self._url_literal()
+        self._text = cursor.rest() or b" "
+        del self._literals[: cursor.taken]
+        return Url(url.decode("utf-8", "surrogateescape"))
+
+    def _url_literal(self) -> Event | None:
+        header = _HEADER.search(self._text[:-1])
+        assert header is not None
+        size = int(header[1])
+        if size > self._literal:
+            return self._bad_tail(self._append[0], self._text[:-1], "literal too large")
+        self._left = size
+        self._mode = _Mode.LITERAL
+        return None if header[2] else LiteralWanted(self._append[0], size)
 
     def _stream(self) -> Data | None:
         if not self._buffer:
@@ -329,20 +427,28 @@ class ImapServer:
 
     def _tail(self, line: bytes) -> Event:
         """What follows a message: the end of the command, or the next message, which is told after the end of this one."""
-        tag, mailbox = self._append
+        tag, place = self._append
+        if self._closing:
+            if not line.startswith(b")"):
+                return self._bad_tail(tag, line, "expected )")
+            self._closing = False
+            line = line[1:]
         if not line.strip():
             self._reset()
             return MessageEnd(True)
         if self._text:  # the end was told, now the next one
             self._text = b""
-            cursor = Cursor(line + b"\n")
+            cursor = Cursor(line + (b"\n" if line.endswith(b"}") else b""), utf8=self.utf8)
             try:
+                if place.replaced is not None:
+                    raise ParseError("REPLACE takes one message")
                 head = message_head(cursor)
             except (ParseError, LiteralNeeded) as error:
                 return self._bad_tail(tag, line, str(error))
-            return self._announce(head.size, head.waits, Message(tag, mailbox, head, False))
+            return self._announce(head, Message(tag, place, head, False), cursor.rest())
         self._text = b"+"
         self._buffer[:0] = line + b"\r\n"
+        self._scanned = 0
         return MessageEnd(False)
 
     def _bad_tail(self, tag: bytes, line: bytes, words: str) -> Bad:

@@ -75,6 +75,7 @@ class Mailbox:
     modseq: int = 1
     recent_from: int = 1
     rights: str = "lrswipkxtecda"
+    acl: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +96,7 @@ class Account:
         self.stored = "secret"
         self.mailboxes = {"INBOX": Mailbox()}
         self.subscribed: list[str] = []
+        self.aliases: dict[str, str] = {}
         self.alerts: list[str] = []
         self.limit: int | None = None
         self.open_sessions = 0
@@ -212,6 +214,21 @@ class Requests:
             "HIGHESTMODSEQ": box.modseq,
             "OLDEST": min((m.date for m in messages), default=0),
         }
+
+    def aliases(self) -> dict[str, str]:
+        return dict(self.account.aliases)
+
+    def metadata(self, name: str) -> dict[str, bytes]:
+        return {}
+
+    def acl(self, name: str) -> dict[str, str]:
+        return dict(self.box(name).acl)
+
+    def set_acl(self, name: str, who: str, mode: str, rights: str) -> None:
+        self.box(name).acl[who] = rights
+
+    def my_rights(self, name: str) -> str:
+        return self.box(name).rights
 
     # an open mailbox
 

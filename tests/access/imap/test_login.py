@@ -232,7 +232,7 @@ async def test_commands_of_others_do_no_harm(post: Post) -> None:
         await client.ok("LOGIN jim secret")
         assert (await client.last("FETCH 1 FLAGS")).startswith(b"BAD")
         assert (await client.last("XMAPI 1 2 (3)")).startswith(b"BAD")
-        assert (await client.last("SETACL INBOX x lr")).startswith(b"BAD")
+        assert (await client.last("XMAPI INBOX x lr")).startswith(b"BAD")
         await client.ok("NOOP")
 
 

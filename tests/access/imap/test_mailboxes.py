@@ -145,7 +145,7 @@ async def test_own_items_of_status_and_list(post: Post) -> None:
         await client.ok("SUBSCRIBE gone")
         assert await client.ok('LIST (SUBSCRIBED) "" "*"') == [
             b'* LIST (\\NonExistent \\Subscribed) "/" gone',
-            b'* LIST (\\HasNoChildren \\Subscribed) "/" mail',
+            b'* LIST (\\HasNoChildren \\Subscribed \\Marked) "/" mail',
         ]
         lines = await client.ok('LIST "" (INBOX ma%) RETURN (SUBSCRIBED STATUS (MESSAGES))')
         assert lines[1] == b"* STATUS INBOX (MESSAGES 0)"

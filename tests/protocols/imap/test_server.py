@@ -118,7 +118,7 @@ def test_append_is_streamed() -> None:
     server.receive(b'a APPEND box (\\Seen) " 1-Feb-2020 10:20:30 +0100" {10}\r\n')
     event = server.next_event()
     assert isinstance(event, Message)
-    assert (event.tag, event.name, event.head.size, event.head.waits, event.first) == (b"a", "box", 10, True, True)
+    assert (event.tag, event.target.name, event.head.size, event.head.waits, event.first) == (b"a", "box", 10, True, True)
     assert event.head.flags.system == ("\\Seen",)
     assert event.head.date is not None
     with pytest.raises(RuntimeError):
@@ -131,7 +131,7 @@ def test_append_is_streamed() -> None:
 def test_append_with_the_name_as_a_literal() -> None:
     found = events(known(), b"a APPEND {3+}\r\nb x {3+}\r\nabc\r\nb NOOP\r\n")
     assert isinstance(found[0], Message)
-    assert found[0].name == "b x"
+    assert found[0].target.name == "b x"
     assert found[1:3] == [Data(b"abc"), MessageEnd(True)]
     assert isinstance(found[3], Command)
 
