@@ -69,6 +69,7 @@ from appliance.modules.rpop.module import RpopModule
 from appliance.modules.rpop.settings import RPOP
 from appliance.modules.smtp.module import Rooms, SmtpModule
 from appliance.modules.smtp.protection import operations as protection_operations
+from appliance.modules.smtp.protection import operations as protection_operations
 from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.routing import SmtpRouting
 from appliance.modules.smtp.settings import SMTP
@@ -586,6 +587,7 @@ class Server:
         self.pipe.declare(operations)
         rule_operations.declare(operations, self.rules)
         self.smtp.wakeup.declare(operations)
+        protection_operations.declare(operations, self.smtp.guard, self.system)
         protection_operations.declare(operations, self.smtp.guard, self.system)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from appliance.kernel.operations import Right
 from webadmin.domain_pages import DomainPages
 from webadmin.monitor_pages import MonitorPages
+from webadmin.protection_pages import ProtectionPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
 
@@ -36,6 +37,7 @@ async def _directory(page: Page) -> Response:
 def application(site: Site, settings: SettingsPages, domains: DomainPages, monitors: MonitorPages) -> Starlette:
     """All pages."""
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
+    protection = ProtectionPages(settings.registry, settings.strings, settings.information)
 
     def route(path: str, handler: Handler, realm: Realm | None, methods: list[str]) -> Route:
         return Route(path, site.endpoint(handler, realm, methods), methods=[*methods, "OPTIONS"])
@@ -61,6 +63,9 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/DomainAdmin/{domain}/", domain_start, None, _GET),
             route("/Settings/", settings.index, settings_realm, _GET),
             route("/Settings/Strings", settings.strings_page, settings_realm, _FORM),
+            route("/Settings/IPAddresses", protection.addresses, settings_realm, _FORM),
+            route("/Settings/Protection", protection.protection, settings_realm, _FORM),
+            route("/Settings/Banned", protection.banned, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),
             route("/Domains/", domains.index, domains_realm, _FORM),
             route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),

@@ -42,6 +42,13 @@ COMPONENTS: Mapping[str, About] = MappingProxyType(
             "Client addresses are your own computers and devices: they may send mail to everywhere. "
             "One address, range (10.0.0.1-10.0.0.9) or network (10.0.0.0/24) a line.",
         ),
+        "Protection": About(
+            "Network",
+            "unwanted hosts, blacklists, scanners and printers",
+            "Hosts on a blacklist may write to blacklist-admin only. A client address is never blacklisted, and a white-hole "
+            "address neither.",
+        ),
+        "Banned": About("Network", "lines that no message may have"),
         "Schedule": About(
             "Network",
             "when the line may be used",

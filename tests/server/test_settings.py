@@ -17,6 +17,7 @@ from tests.server.conftest import House, until
 SPECIAL: dict[str, Value] = {
     "AutoRestart": "17s",
     "DomainName": "other.test",
+    "Devices": [{"Sender": "scanner@box.test", "Addresses": "10.0.0.7", "PerHour": "20"}],
     "Schedule": [{"Day": "Monday", "From": "19:30", "To": "07:30", "Pause": "10m"}],
     "Table": "old.test = new.test\n<all-*> = ann ; everything",
 }

@@ -38,7 +38,7 @@ class Codes(Addresses):
 
     def parse(self, value: Value) -> AddressList:
         found = super().parse(value.replace(",", "\n") if isinstance(value, str) else value)
-        return AddressList(found.entries, ", ".join(found.text.split()))
+        return AddressList(found.entries, ", ".join(line.strip() for line in found.text.split("\n") if line.strip()))
 
 
 class SenderAddress(Text):
