@@ -47,6 +47,7 @@ class Box:
         "loaded",
         "modseq",
         "name",
+        "opened",
         "readers",
         "size",
         "stamped",
@@ -64,6 +65,8 @@ class Box:
         self.info = info
         #: Size of the .mbox file as we left it.
         self.size = opened[0]
+        #: Size and time of the file when the account was opened; what was stored since stands in the table, loaded or not.
+        self.opened = opened
         #: The counts of `info` are true for the file as it is.
         self.stamped = (info.file_size, info.file_time) == opened
         self.table = Table()

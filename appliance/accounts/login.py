@@ -23,6 +23,7 @@ import trio
 
 from appliance.accounts.alerts import set_value
 from appliance.accounts.client import AccountError, AccountSession
+from appliance.accounts.external import Authenticator
 from appliance.accounts.gate import Accounts
 from appliance.accounts.state import State
 from appliance.formats import passwords
@@ -146,6 +147,8 @@ class Logins:
         self.clock = clock
         self.log = log
         self.attempts = Attempts(clock, security)
+        #: Asked for accounts whose external password may be used.
+        self.external: Authenticator | None = None
         strings.declare_all(TEXTS)
         self._secret = secrets.token_bytes(32)
         self._good: OrderedDict[bytes, float] = OrderedDict()
@@ -165,6 +168,8 @@ class Logins:
         route, account = await self._find(name, channel)
         stored = self._stored(account)
         right = await self._check(stored, password, name)
+        if not right and account is not None and not self.attempts.suspended(account):
+            right = await self._elsewhere(account, password, service)
         if account is None or self.attempts.suspended(account) or not right:
             raise await self._wrong(name, account, service, channel)
         if account.settings[d.SECURE_METHOD] and not channel.secure:
@@ -199,6 +204,10 @@ class Logins:
         if isinstance(evidence, DigestProof):
             clear = passwords.clear_text(self._stored(account), self.domains.server_key)
             right = bool(clear) and evidence.holds(clear or "")
+            if not right and account is not None and account.settings[d.USE_EXTERNAL] and self.external is not None:
+                key = evidence.challenge.decode("utf-8", "surrogateescape")
+                asked = self.external.proves(evidence.method, account.full_name, evidence.digest, key, service)
+                right = self._known(await asked)
         if account is None or not right or self.attempts.suspended(account):
             raise await self._wrong(name, account, service, channel)
         self._admit(account, name, service, channel)
@@ -210,9 +219,14 @@ class Logins:
         raise await self._wrong(name, account, service, channel)
 
     async def verify(self, account: Account, password: str) -> bool:
-        """Whether this is the account's password, without a log-in."""
+        """Whether this is a password of the account, without a log-in; False also while nobody can tell."""
         await account.ready()
-        return await self._check(self._stored(account), password, account.full_name)
+        if await self._check(self._stored(account), password, account.full_name):
+            return True
+        try:
+            return await self._elsewhere(account, password)
+        except LoginRefused:
+            return False
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -281,6 +295,17 @@ class Logins:
             while len(self._good) > _REMEMBERED:
                 self._good.popitem(last=False)
         return right
+
+    async def _elsewhere(self, account: Account, password: str, service: str = "") -> bool:
+        """Whether it is the account's password outside of this server. LoginRefused if nobody can tell now."""
+        if not password or self.external is None or not account.settings[d.USE_EXTERNAL] or not self.external.enabled:
+            return False
+        return self._known(await self.external.verify(account.full_name, password, service))
+
+    def _known(self, answer: bool | None) -> bool:
+        if answer is None:
+            raise LoginRefused(self.strings.text("LoginLater"), temporary=True)
+        return answer
 
     async def _wrong(self, name: str, account: Account | None, service: str, channel: Channel) -> LoginRefused:
         """Count it, let the client wait, and what to raise."""

@@ -37,7 +37,7 @@ class InBody:
     def __call__(self, content: bytes) -> bool:
         if not self._text:
             return True
-        if content.isascii():
+        if content.isascii() and b"base64" not in content and b"quoted-printable" not in content:
             upper = content.upper()
             plain = not any(word in upper for word in _ENCODED) and _simple(upper)
             plain = plain and not (self._whole and b"=?" in upper)

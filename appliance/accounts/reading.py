@@ -16,7 +16,7 @@ from appliance.accounts.session import MAX_VIEWS, Session
 from appliance.accounts.state import State
 from appliance.formats.wire import to_wire
 from appliance.kernel.files import Files
-from appliance.mailstore.flags import RECENT, SEEN, SETTABLE
+from appliance.mailstore.flags import RECENT, SETTABLE
 from appliance.mailstore.index import Rendered
 from appliance.mailstore.store import Found, Store
 
@@ -78,7 +78,7 @@ async def open_view(state: State, session: Session, name: str, write: bool) -> t
         state.info_stale = True
     unseen = 0
     if box.info.unseen:
-        unseen = next((at for at, flags in enumerate(table.flags, 1) if not flags & SEEN), 0)
+        unseen = table.first_unseen() + 1
     handle = session.handle()
     session.views[handle] = view
     box.views.add(view)

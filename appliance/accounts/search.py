@@ -12,8 +12,10 @@ messages that are still in question. Texts are compared as decoded Unicode witho
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import Any, Final
 
 import trio
@@ -37,6 +39,7 @@ __all__ = ["search"]
 MAX_NODES: Final = 2000
 MAX_DEPTH: Final = 150
 _SLICE: Final = 5000
+_RUN: Final = 100_000
 _READ_COUNT: Final = 128
 _READ_BYTES: Final = 2 << 20
 _HEADER: Final = 64 << 10
@@ -53,8 +56,9 @@ async def search(state: State, session: Session, number: int, program: Any, char
     view = session.view(number)
     _check(program, 0, [MAX_NODES])
     box = view.box
+    # The columns themselves: what is taken out of the table leaves them alone, what comes later lies behind their end.
     snapshot = Table()
-    snapshot.extend(box.table.columns())
+    snapshot.replace(box.table.columns())
     run = _Run(state, view, snapshot, charset)
     hits = await run.filter(program, range(len(snapshot)))
     return pack(snapshot.uids[at] for at in hits)
@@ -69,6 +73,16 @@ def _check(program: Any, depth: int, left: list[int]) -> None:
     if program[0] in ("AND", "OR", "NOT"):
         for part in program[1:]:
             _check(part, depth + 1, left)
+
+
+def _bit(program: Sequence[Any]) -> int:
+    """The flag that a message must have, or with NOT must not have; 0 for any other program."""
+    match program:
+        case ["FLAG", int(bit)] | ["NOT", ["FLAG", int(bit)]] if (
+            bit != RECENT and 0 < bit < 1 << 16 and not bit & bit - 1
+        ):
+            return bit
+    return 0
 
 
 def _cost(program: Sequence[Any]) -> int:
@@ -107,6 +121,9 @@ class _Run:
                 gone = set(hits)
                 left = [at for at in left if at not in gone]
             return sorted(found)
+        bit = _bit(program)
+        if bit and isinstance(candidates, range):
+            return await self._flagged(bit, len(candidates), name != "NOT")
         if name == "NOT":
             out = set(await self.filter(program[1], candidates))
             return [at for at in candidates if at not in out]
@@ -118,6 +135,20 @@ class _Run:
             result += filter(test, candidates[start : start + _SLICE])
             await trio.lowlevel.checkpoint()
         return result
+
+    async def _flagged(self, bit: int, count: int, there: bool) -> list[int]:
+        """All messages with or without a flag, by a look at one byte of each."""
+        shift = 0 if bit < 256 else 1
+        if sys.byteorder == "big":
+            shift = 1 - shift
+        wanted = bytes(((value << (8 if bit > 255 else 0)) & bit != 0) == there for value in range(256))
+        found: list[int] = []
+        for start in range(0, count, _RUN):
+            stop = min(count, start + _RUN)
+            plane = self.table.flags[start:stop].tobytes()[shift::2].translate(wanted)
+            found += compress(range(start, stop), plane)
+            await trio.lowlevel.checkpoint()
+        return found
 
     def _cheap(self, program: Sequence[Any]) -> Callable[[int], bool] | None:
         """A test by numbers alone, None if the message has to be read."""

@@ -10,7 +10,6 @@ Everything here runs in the account's own task, one request after the other; rea
 
 from __future__ import annotations
 
-import sqlite3
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Final
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Safe, Writing
+from appliance.accounts.indexing import close_index, drop_index, extend_index, index_box, keep_texts
 from appliance.kernel.clock import Clock
 from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import FILE_MODE, Files
@@ -26,7 +26,7 @@ from appliance.kernel.journal import Journal, Position, Ticket
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
 from appliance.mailstore import names
-from appliance.mailstore.index import Indexed, IndexPool, Texts
+from appliance.mailstore.index import IndexPool
 from appliance.mailstore.info import Info, InfoDamaged
 from appliance.mailstore.loading import Loaded, load, open_store, stamp_of
 from appliance.mailstore.mbox import MboxStore
@@ -228,7 +228,11 @@ class State:
                 box.uidnext += 1
         if loaded.foreign or loaded.scanned:
             box.next_modseq()
-        highest_modseq, counts = await self.shared.disk.run(_settle, table, box.modseq, box.info.recent_from)
+        counts: Counts | None = None
+        if complete and box.stamped:
+            highest_modseq = loaded.modseq  # nothing to find out that is not known
+        else:
+            highest_modseq, counts = await self.shared.disk.run(_settle, table, box.modseq, box.info.recent_from)
         box.table = table
         if box.modseq < highest_modseq:
             box.modseq = highest_modseq
@@ -238,10 +242,11 @@ class State:
         box.changed.clear()
         box.gone.clear()
         box.loaded = True
-        before = box.info.size
-        box.counted(counts)
-        self.used += box.info.size - before
-        self.info_stale = True
+        if counts is not None:
+            before = box.info.size
+            box.counted(counts)
+            self.used += box.info.size - before
+            self.info_stale = True
         if complete:
             box.indexed_uid = highest + 1
         else:
@@ -265,7 +270,13 @@ class State:
 
     async def index(self, box: Box) -> None:
         """Bring the index up to date; failures only cost time later."""
+        numbers = (box.info.id, box.info.generation, box.info.dead, box.modseq)
         if not box.loaded:
+            rows = [box.table.row(at) for at in range(len(box.table))]
+            if rows:
+                await self.shared.disk.run(
+                    extend_index, self.shared.pool, self.index_path, box.store, box.size, numbers, box.opened, rows
+                )
             return
         if box.foreign:
             await self.drop_index(box)
@@ -278,12 +289,12 @@ class State:
             if not changed and not box.gone_index:
                 return
         done = await self.shared.disk.run(
-            _index_box,
+            index_box,
             self.shared.pool,
             self.index_path,
             box.store,
             box.size,
-            (box.info.id, box.info.generation, box.info.dead),
+            numbers,
             table,
             changed,
             list(box.gone_index),
@@ -297,7 +308,7 @@ class State:
         """What was rendered while messages were stored goes into the index; failures only cost time later."""
         texts = dict(box.texts)
         if texts:
-            await self.shared.disk.run(_keep_texts, self.shared.pool, self.index_path, box.info.id, texts)
+            await self.shared.disk.run(keep_texts, self.shared.pool, self.index_path, box.info.id, texts)
             for uid in texts:
                 box.texts.pop(uid, None)
 
@@ -322,7 +333,7 @@ class State:
                 info.uid_mark, info.modseq_mark = box.uidnext, box.modseq + 1
             self.info_behind = True
         await self.barrier()
-        await self.shared.disk.run(_close_index, self.shared.pool, self.index_path)
+        await self.shared.disk.run(close_index, self.shared.pool, self.index_path)
 
     # -- numbers and safety ---------------------------------------------------------------------------------------
 
@@ -477,7 +488,7 @@ class State:
 
     async def drop_index(self, box: Box, *, texts: bool = True) -> None:
         """The index forgets the mailbox; without `texts` only where its messages lie."""
-        await self.shared.disk.run(_drop_index, self.shared.pool, self.index_path, box.info.id, texts)
+        await self.shared.disk.run(drop_index, self.shared.pool, self.index_path, box.info.id, texts)
 
     def publish(self, box: Box) -> None:
         """Tell the sessions that watch the mailbox."""
@@ -550,46 +561,6 @@ def _stamps(files: Files, stores: list[tuple[str, Store]]) -> dict[str, tuple[in
         except FileNotFoundError:
             pass
     return result
-
-
-def _index_box(
-    files: Files,
-    pool: IndexPool,
-    path: str,
-    store: Store,
-    size: int,
-    numbers: tuple[int, int, int],
-    table: Table,
-    changed: list[int] | None,
-    gone: list[int],
-) -> bool:
-    number, generation, dead = numbers
-    try:
-        stamp = stamp_of(files, store)
-        if not isinstance(store, MdirStore) and stamp[0] != size:
-            return False
-        pool.save(files, path, number, Indexed(generation, *stamp, dead), table, changed, gone)
-    except (sqlite3.Error, FileNotFoundError):
-        return False
-    return True
-
-
-def _keep_texts(files: Files, pool: IndexPool, path: str, box: int, texts: dict[int, Texts]) -> None:
-    try:
-        pool.save_texts(files, path, box, texts)
-    except sqlite3.Error:
-        pass
-
-
-def _drop_index(files: Files, pool: IndexPool, path: str, box: int, texts: bool) -> None:
-    try:
-        pool.drop(files, path, box, texts=texts)
-    except sqlite3.Error:
-        pass
-
-
-def _close_index(files: Files, pool: IndexPool, path: str) -> None:
-    pool.close(path)
 
 
 def _compact(files: Files, store: Store, without: set[int], old: array[int]) -> tuple[array[int], tuple[int, float]]:

@@ -169,7 +169,9 @@ class IndexPool:
             ).fetchone()
             if known is None:
                 return None, table
-            for (data,) in db.execute("SELECT data FROM rows WHERE id BETWEEN ? AND ? ORDER BY id", _span(box, _ROW_BITS)):
+            for (data,) in db.execute(
+                "SELECT data FROM rows WHERE id BETWEEN ? AND ? ORDER BY id", _span(box, _ROW_BITS)
+            ):
                 if not table.take_block(data):
                     return None, Table()
             if table.checksum() != known[5]:

@@ -1,8 +1,9 @@
 """Opening a mailbox: the index where it agrees with the file, a look at the file where it does not.
 
 An .mbox whose size and time are those of the index is believed. One that has grown is checked From-line by From-line (which
-also brings the flags up to date) and only its tail is read. Anything else is read from the beginning. An .mdir is listed each
-time, since the names are its truth; the index only saves the look at the size of each file.
+also brings the flags up to date) and only its tail is read. Anything else is read from the beginning. An .mdir is
+listed each time, since the names are its truth, and the index only saves the look at the size of each file; but a large one is
+believed while the time of the directory is that of the index.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from appliance.mailstore.mdir import NO_LINES, MdirStore
 from appliance.mailstore.store import Damaged, Found, Scan, Store
 from appliance.mailstore.table import Row, Table
 
-__all__ = ["Loaded", "load", "open_store", "stamp_of"]
+__all__ = ["LARGE", "Loaded", "load", "open_store", "stamp_of"]
 
 _CHUNK = 1 << 18
 _SLICE = 2000
+LARGE = 5000
+"""Messages from which on listing a directory is worth avoiding."""
 
 
 class Loaded(NamedTuple):
@@ -71,7 +74,7 @@ def load(
     if known is not None and known.generation != generation:
         known = None
     if isinstance(store, MdirStore):
-        return _load_mdir(files, store, table if known is not None else Table())
+        return _load_mdir(files, store, table if known is not None else Table(), known)
     assert isinstance(store, MboxStore)
     size, modified = stamp_of(files, store)
     if known is not None and known.size == size and known.modified == modified:
@@ -120,8 +123,11 @@ def _build(files: Files, store: MboxStore, table: Table, scan: Scan, modified: f
     return Loaded(table, foreign, scan.dead, scan.size, modified, len(rows), False)
 
 
-def _load_mdir(files: Files, store: MdirStore, table: Table) -> Loaded:
+def _load_mdir(files: Files, store: MdirStore, table: Table, known: Indexed | None) -> Loaded:
     modified = files.stat(store.path).modified
+    if known is not None and known.modified == modified and not known.dead and len(table) >= LARGE:
+        # Whatever adds, removes or renames a file changes the time of the directory.
+        return Loaded(table, [], 0, 0, modified, 0, True, modseq=known.modseq)
     rows: list[Row] = []
     scanned = 0
     for message in store.names(files):
@@ -149,7 +155,7 @@ def _load_mdir(files: Files, store: MdirStore, table: Table) -> Loaded:
             )
         scanned += not row.modseq
         rows.append(row)
-    complete = not scanned and len(rows) == len(table)
+    complete = not scanned and len(rows) == len(table) and not store.odd
     fresh = Table()
     _merge(fresh, rows)
     return Loaded(fresh, [], 0, 0, modified, scanned, complete)
