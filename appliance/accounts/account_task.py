@@ -52,6 +52,7 @@ DIRECT: Final[dict[str, Handler]] = {
     "header_fields": probing.header_fields,
     "identities": probing.identities,
     "previews": probing.previews,
+    "validities": probing.validities,
     "read": reading.read,
     "search": search,
     "subscriptions": naming.subscriptions,

@@ -271,6 +271,10 @@ class AccountSession:
         """A word for the content of each of at most 500 messages; copies have the same."""
         return dict(await self._transport.call("identities", view, pack(uids)))
 
+    async def validities(self) -> dict[str, int]:
+        """All mailboxes that the session may know of, and their UIDVALIDITY values, which no other mailbox ever has."""
+        return dict(await self._transport.call("validities"))
+
     async def totals(self, name: str) -> dict[str, int]:
         """DELETED-STORAGE: wire bytes of the messages marked \\Deleted."""
         return dict(await self._transport.call("totals", name))

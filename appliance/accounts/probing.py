@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-from appliance.accounts.acl import need
+from appliance.accounts.acl import need, rights_of
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError, unpack
 from appliance.accounts.sections import section_path
@@ -24,7 +24,7 @@ from appliance.kernel.files import Files
 from appliance.mailstore.flags import DELETED
 from appliance.mailstore.store import Found, Store
 
-__all__ = ["decoded", "header_fields", "identities", "previews", "totals"]
+__all__ = ["decoded", "header_fields", "identities", "previews", "totals", "validities"]
 
 MAX_MESSAGES: Final = 500
 MAX_FIELD: Final = 16 * 1024
@@ -185,6 +185,10 @@ def _decode(files: Files, store: Store, found: Found, path: tuple[int, ...]) -> 
             return -2, b""
         body = decode_transfer(body, part.encoding)
     return len(body), body
+
+
+async def validities(state: State, session: Session) -> dict[str, int]:
+    return {name: box.info.validity for name, box in state.boxes.items() if "l" in rights_of(state, session, box)}
 
 
 async def totals(state: State, session: Session, name: str) -> dict[str, int]:

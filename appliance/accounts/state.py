@@ -442,6 +442,7 @@ class State:
             self.info_behind = behind
             self.info_stale = True
             raise
+        self.shared.notices.publish(("info", self.name))
 
     async def compact(self, box: Box) -> bool:
         """Write an .mbox without its expunged messages, if nobody is reading in it. Whether it was done."""
