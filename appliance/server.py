@@ -21,6 +21,9 @@ from appliance.access.pwd.settings import SETTINGS as PWD
 from appliance.accounts import alerting as alert_operations
 from appliance.accounts import operations as account_operations
 from appliance.accounts.alerting import Alerts
+from appliance.accounts.external import LOG_LEVEL as EXTAUTH_LOG
+from appliance.accounts.external import TAG as EXTAUTH
+from appliance.accounts.external import ExternalAuthenticator
 from appliance.accounts.frames import Safe, decode
 from appliance.accounts.gate import Accounts
 from appliance.accounts.login import Logins, SenderLogins
@@ -68,7 +71,6 @@ from appliance.modules.rpop.module import Rooms as RpopRooms
 from appliance.modules.rpop.module import RpopModule
 from appliance.modules.rpop.settings import RPOP
 from appliance.modules.smtp.module import Rooms, SmtpModule
-from appliance.modules.smtp.protection import operations as protection_operations
 from appliance.modules.smtp.protection import operations as protection_operations
 from appliance.modules.smtp.protection.settings import PROTECTION
 from appliance.modules.smtp.routing import SmtpRouting
@@ -262,6 +264,7 @@ class Server:
         await start("tls", self.tls.run)
         await start("SMTP sending", self.smtp.sender.run)
         await start("filters", self.filters.run)
+        await start("External Authenticator", self.external.run)
         await self.pipe.recover()
         await start("notifier", self.notifier.run)
         self.transfer.start()
@@ -326,7 +329,8 @@ class Server:
             self.presence.assigned,
         )
         self.router.generation = self.operations.generation
-        local, smtp = LocalRouting(self.domains, self.local_settings), SmtpRouting(self.smtp_settings)
+        local = self.local_routing = LocalRouting(self.domains, self.local_settings)
+        smtp = SmtpRouting(self.smtp_settings)
         self.router.first += [local.first, smtp.first, PipeRouting(lambda: self.strings).first]
         self.router.final += [local.final, smtp.final]
         self.schedule = Schedule(
@@ -457,6 +461,15 @@ class Server:
             self.clock,
             self.system,
         )
+        self.external = ExternalAuthenticator(
+            self.helper_settings,
+            self.helpers,
+            self.options.base,
+            self.log.source(EXTAUTH, lambda: self.helper_settings[EXTAUTH_LOG]),
+        )
+        self.logins.external = self.external
+        self.domains.verifier = self.logins.verify
+        self.local_routing.consult = self.external.make
         self.local = LocalModule(
             self.domains,
             self.local_settings,
@@ -588,7 +601,6 @@ class Server:
         rule_operations.declare(operations, self.rules)
         self.smtp.wakeup.declare(operations)
         protection_operations.declare(operations, self.smtp.guard, self.system)
-        protection_operations.declare(operations, self.smtp.guard, self.system)
         schedule_operations.declare(operations, self.schedule)
         alert_operations.declare(self.alerts, self.accounts, self.domains, operations)
         account_operations.declare(self.accounts, self.domains, self.logins, self.sessions, operations)
@@ -626,4 +638,4 @@ class Server:
         if self._digests is None:
             levels = (self.domains.account_defaults, *(domain.account_defaults for domain in self.domains))
             self._digests = any(level[d.ENCRYPTION] != "U-crpt" for level in levels)
-        return self._digests
+        return self._digests or self.external.enabled

@@ -37,7 +37,7 @@ _NOISE: Final = 1 << 20
 """Octets without an answer, after which the program is ended."""
 
 ENABLED = Setting("ExternalAuthenticator", YesNo(), False, "External Authentication", _PANEL)
-LOG_LEVEL = Setting("ExternalAuthenticatorLog", LogLevel(), 2, "Log", _PANEL)
+LOG_LEVEL = Setting("ExternalAuthenticatorLog", LogLevel(), 3, "Log", _PANEL)
 PATH = Setting("ExternalAuthenticatorPath", Text(limit=4096), "", "Program Path", _PANEL)
 TIMEOUT = Setting("ExternalAuthenticatorTimeOut", Time(1, 3600), 30, "Time-out", _PANEL)
 RESTART = Setting("ExternalAuthenticatorRestart", Restart(), 15, "Auto-Restart", _PANEL)

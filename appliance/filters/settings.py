@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.formats.data import Value
+from appliance.accounts.external import EXTERNAL_SETTINGS
 from appliance.kernel.helper_settings import Restart
 from appliance.kernel.settings import Group, LogLevel, Rows, Setting, Text, Time, YesNo
 
@@ -48,7 +49,7 @@ FILTERS = Setting(
     "Content Filtering",
     help="Programs that look at messages. A server-wide rule with the action ExternalFilter says which messages.",
 )
-HELPERS = Group("Helpers", "Helpers", (FILTERS,))
+HELPERS = Group("Helpers", "Helpers", (*EXTERNAL_SETTINGS, FILTERS))
 
 
 @dataclass(frozen=True, slots=True)

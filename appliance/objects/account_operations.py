@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import trio
-
 from appliance.formats.data import Value
-from appliance.formats.passwords import verify
 from appliance.kernel.operations import SERVER_RIGHTS, Caller, OperationError, Operations, Right
-from appliance.objects import declarations as d
 from appliance.objects.acts import granted, strings, visible
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
@@ -155,9 +151,7 @@ def declare(domains: Domains, operations: Operations) -> None:
     async def verify_account_password(caller: Caller, account_name: str, password: str) -> None:
         del caller
         account = await domains.require_account(account_name)
-        stored = account.settings[d.PASSWORD].reveal()
-        good = bool(stored) and await trio.to_thread.run_sync(verify, stored, password, domains.server_key)
-        if not good:
+        if not await domains.verify(account, password):
             raise OperationError("The password is wrong", 500)
 
     @declare(

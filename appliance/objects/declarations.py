@@ -63,6 +63,8 @@ _OPTIONS = "Options"
 REAL_NAME = Setting("RealName", Text(), "", "Real Name", _NAMES, attribute="cn", column="RealName", grantable=True)
 PASSWORD = Setting("Password", SecretText(), Secret(""), "Password", _NAMES, attribute="userPassword", secret=True)
 USE_PASSWORD = Setting("UseAppPassword", YesNo(), True, "Password: allow to use", _AUTHENTICATION, grantable=True)
+USE_OS_PASSWORD = Setting("UseSysPassword", YesNo(), False, "Server OS Password: allow to use", _AUTHENTICATION)
+USE_EXTERNAL = Setting("UseExtPassword", YesNo(), False, "External Authentication: allow to use", _AUTHENTICATION)
 PASSWORD_CHANGE = Setting("PWDAllowed", YesNo(), True, "Password: allow to modify", _AUTHENTICATION, grantable=True)
 ENCRYPTION = Setting(
     "PasswordEncryption",
@@ -139,6 +141,8 @@ _ACCOUNT = (
     REAL_NAME,
     PASSWORD,
     USE_PASSWORD,
+    USE_OS_PASSWORD,
+    USE_EXTERNAL,
     PASSWORD_CHANGE,
     ENCRYPTION,
     OS_USER_NAME,
@@ -203,6 +207,7 @@ UNKNOWN_NAMES = Setting(
     grantable=True,
 )
 UNKNOWN_REROUTE = Setting("MailRerouteAddress", Text(limit=256), "", "Rerouted to", _MAIL, grantable=True)
+CONSULT = Setting("ConsultExternalAuth", YesNo(), False, "Consult External Authenticator", _MAIL)
 MAIL_TO_ALL_FOR = Setting(
     "MailToAllAction",
     Choice(
@@ -253,6 +258,7 @@ DOMAIN = Group(
         RPOP_LIMIT,
         UNKNOWN_NAMES,
         UNKNOWN_REROUTE,
+        CONSULT,
         MAIL_TO_ALL_FOR,
         ALL_WITH_FORWARDERS,
         FOLDERING,

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from appliance.formats.data import Value
-from appliance.formats.passwords import Encryption, PasswordError, check_new, is_one_way, store
+from appliance.formats.passwords import Encryption, PasswordError, check_new, is_one_way, store, verify
 from appliance.kernel.disk import Disk
 from appliance.kernel.operations import SERVER_RIGHTS, OperationError, Right
 from appliance.kernel.settings import SettingError, Settings, Storage
@@ -55,6 +55,8 @@ class Domains:
         )
         self._domains: dict[str, Domain] = {}
         self._names: dict[str, Domain] = {}
+        #: The log-in's check of a password, if there are log-ins.
+        self.verifier: Callable[[Account, str], Awaitable[bool]] | None = None
         #: Asked after settings of domains were changed.
         self.followers: list[Callable[[], Awaitable[None]]] = []
         #: One change of names at a time; look-ups never wait for it.
@@ -447,6 +449,13 @@ class Domains:
 
     async def set_password(self, account: Account, password: str) -> None:
         await self.update_account(account, {d.PASSWORD.key: password})
+
+    async def verify(self, account: Account, password: str) -> bool:
+        """Whether it is a password of the account: `verifier` knows all kinds, without it the stored one counts."""
+        if self.verifier is not None:
+            return await self.verifier(account, password)
+        stored = account.settings[d.PASSWORD].reveal()
+        return bool(stored) and await trio.to_thread.run_sync(verify, stored, password, self.server_key)
 
     async def _encode(self, account: Account, values: dict[str, Value]) -> None:
         key = next((k for k in values if k.casefold() == d.PASSWORD.key.casefold()), None)

@@ -327,3 +327,21 @@ async def test_addresses_of_domains_come_from_the_dns(house: House) -> None:
         assert presence.domain_of_address("127.0.0.1") == "box.test"
     await cli('UpdateDomainSettings other.test {IPAddresses=("127.0.0.1");}')
     assert presence.domain_of_address("127.0.0.1") == "other.test"
+
+
+async def test_methods_that_need_a_readable_password_are_listed_while_one_may_be_kept_so(house: House) -> None:
+    """A change of the default of any domain counts for the next session."""
+
+    async def methods() -> str:
+        line = await house.connect("SMTP")
+        answer = await line.smtp("EHLO client.test")
+        await line.aclose()
+        return next(one for one in answer.splitlines() if "AUTH" in one)
+
+    cli = await house.cli()
+    await cli("CreateDomain client.test")
+    assert "CRAM-MD5" not in await methods()
+    await cli("UpdateAccountDefaults client.test {PasswordEncryption=clear;}")
+    assert "CRAM-MD5" in await methods()
+    await cli("UpdateAccountDefaults client.test {PasswordEncryption=default;}")
+    assert "CRAM-MD5" not in await methods()

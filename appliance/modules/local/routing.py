@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from appliance.formats.addresses import quote_local
 from appliance.kernel.operations import Caller, Right
 from appliance.kernel.settings import Settings
@@ -22,14 +24,17 @@ MODULE = "LOCAL"
 #: The probe for web hosts (manual, chapter 5).
 LOGIN_PAGE = "loginpage"
 UNKNOWN = "unknown account"
+LATER = "it is not known now whether there is such an account"
 
 
 class LocalRouting:
-    """`first` and `final` are the router's steps."""
+    """`first` and `final` are the router's steps. `consult(name)` asks the External Authenticator to make something of an
+    unknown name; None: there is no answer for now."""
 
     def __init__(self, domains: Domains, settings: Settings) -> None:
         self.domains = domains
         self.settings = settings
+        self.consult: Callable[[str], Awaitable[bool | None]] | None = None
 
     async def first(self, address: Address) -> Route | Rewritten | None:
         """`x@account.local`, `x%account@domain.domain` (unified accounts) and `LoginPage@domain`."""
@@ -67,6 +72,13 @@ class LocalRouting:
         mailbox, sharp, owner = address.local.rpartition("#")
         if sharp and mailbox and self.settings[DIRECT_MAILBOX] and (account := domain.account(owner)) is not None:
             return self._account(address, account, mailbox=mailbox)
+        found = self._object(address, domain) or self._detail(address, domain)
+        if found is None and await self._made(address, domain) and domain.find(address.local) is not None:
+            return Rewritten(address.local, address.domain)  # another round: it may be a forwarder
+        return found or self._unknown(address, domain)
+
+    def _object(self, address: Address, domain: Domain) -> Route | None:
+        """The account or group of this name."""
         found = domain.find(address.local)
         if isinstance(found, Account):
             return self._account(address, found)
@@ -74,10 +86,16 @@ class LocalRouting:
             if address.purpose not in (Purpose.MAIL, Purpose.RETURN_PATH):
                 raise Refused(UNKNOWN)
             return Route("LIST", found.full_name, address.local, address.original, address.simple, address.relay)
-        detail = self._detail(address, domain)
-        if detail is not None:
-            return detail
-        return self._unknown(address, domain)
+        return None
+
+    async def _made(self, address: Address, domain: Domain) -> bool:
+        """Whether the External Authenticator has made an object of an unknown name (manual, chapter 8)."""
+        if self.consult is None or not domain.settings[d.CONSULT] or not address.local:
+            return False
+        made = await self.consult(f"{address.local}@{domain.name}")
+        if made is None:
+            raise Refused(LATER, permanent=False, code="4.3.0")
+        return made
 
     def _account(self, address: Address, account: Account, *, mailbox: str = "") -> Route:
         return Route(
