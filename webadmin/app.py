@@ -12,6 +12,7 @@ from starlette.routing import Route
 from appliance.kernel.operations import Right
 from webadmin.domain_pages import DomainPages
 from webadmin.monitor_pages import MonitorPages
+from webadmin.rules_pages import RulesPages
 from webadmin.protection_pages import ProtectionPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
@@ -22,9 +23,7 @@ _GET, _FORM = ["GET"], ["GET", "POST"]
 async def _start(page: Page, *, first_steps: str = "") -> Response:
     open_realms = [realm for realm in REALMS if realm.open_to(page.caller)]
     if not open_realms:
-        return page.show(
-            "error.html", title="Welcome", status=403, error="Your account has no right to administer this server."
-        )
+        return page.go("/Rules/", "Your account has no right to administer this server; these are your own rules.")
     if len(open_realms) == 1:
         return page.go(open_realms[0].path)
     return page.show("start.html", title="Administration", first_steps=first_steps)
@@ -37,6 +36,7 @@ async def _directory(page: Page) -> Response:
 def application(site: Site, settings: SettingsPages, domains: DomainPages, monitors: MonitorPages) -> Starlette:
     """All pages."""
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
+    rules = RulesPages(domains.domains)
     protection = ProtectionPages(settings.registry, settings.strings, settings.information)
 
     def route(path: str, handler: Handler, realm: Realm | None, methods: list[str]) -> Route:
@@ -60,12 +60,18 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             Route("/static/{name}", site.static.endpoint, methods=_GET),
             route("/", start, None, _GET),
             route("/MainAdmin/", _start, None, _GET),
+            route("/Rules/", rules.own_list, None, _FORM),
+            route("/Rules/Try", rules.own_trial, None, _FORM),
+            route("/Rules/{number}", rules.own_rule, None, _FORM),
             route("/DomainAdmin/{domain}/", domain_start, None, _GET),
             route("/Settings/", settings.index, settings_realm, _GET),
             route("/Settings/Strings", settings.strings_page, settings_realm, _FORM),
             route("/Settings/IPAddresses", protection.addresses, settings_realm, _FORM),
             route("/Settings/Protection", protection.protection, settings_realm, _FORM),
             route("/Settings/Banned", protection.banned, settings_realm, _FORM),
+            route("/Settings/Rules", rules.server_list, settings_realm, _FORM),
+            route("/Settings/Rules/Try", rules.server_trial, settings_realm, _FORM),
+            route("/Settings/Rules/{number}", rules.server_rule, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),
             route("/Domains/", domains.index, domains_realm, _FORM),
             route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),
@@ -73,6 +79,12 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Domains/{domain}/Aliases", domains.aliases, domains_realm, _FORM),
             route("/Domains/{domain}/Forwarders", domains.forwarders, domains_realm, _FORM),
             route("/Domains/{domain}/Accounts/{name}", domains.account, domains_realm, _FORM),
+            route("/Domains/{domain}/Accounts/{name}/Rules", rules.account_list, domains_realm, _FORM),
+            route("/Domains/{domain}/Accounts/{name}/Rules/Try", rules.account_trial, domains_realm, _FORM),
+            route("/Domains/{domain}/Accounts/{name}/Rules/{number}", rules.account_rule, domains_realm, _FORM),
+            route("/Domains/{domain}/Rules", rules.domain_list, domains_realm, _FORM),
+            route("/Domains/{domain}/Rules/Try", rules.domain_trial, domains_realm, _FORM),
+            route("/Domains/{domain}/Rules/{number}", rules.domain_rule, domains_realm, _FORM),
             route("/Domains/{domain}/Groups/{name}", domains.group, domains_realm, _FORM),
             route("/Domains/{domain}/{level}", domains.level, domains_realm, _FORM),
             route("/Directory/", _directory, directory_realm, _GET),
