@@ -197,7 +197,7 @@ class DomainPages:
     def _tabs(self, page: Page, domain: Domain) -> Sequence[tuple[str, str]]:
         tabs = [("Objects", self._path(domain) + "/")]
         tabs += [(title, self._path(domain, level)) for level, (title, _) in _LEVELS.items()]
-        tabs += [("Forwarders", self._path(domain, "Forwarders"))]
+        tabs += [("Forwarders", self._path(domain, "Forwarders")), ("Rules", self._path(domain, "Rules"))]
         if page.may(Right.DOMAINS):
             tabs += [("Domain Aliases", self._path(domain, "Aliases"))]
         return tabs
