@@ -11,8 +11,10 @@ from starlette.routing import Route
 
 from appliance.kernel.operations import Right
 from webadmin.domain_pages import DomainPages
+from webadmin.helpers_pages import HelpersPages
 from webadmin.monitor_pages import MonitorPages
 from webadmin.rules_pages import RulesPages
+from webadmin.pipe_pages import PipePages
 from webadmin.protection_pages import ProtectionPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
@@ -69,6 +71,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Settings/IPAddresses", protection.addresses, settings_realm, _FORM),
             route("/Settings/Protection", protection.protection, settings_realm, _FORM),
             route("/Settings/Banned", protection.banned, settings_realm, _FORM),
+            route("/Settings/Helpers", HelpersPages(settings.registry).helpers, settings_realm, _FORM),
             route("/Settings/Rules", rules.server_list, settings_realm, _FORM),
             route("/Settings/Rules/Try", rules.server_trial, settings_realm, _FORM),
             route("/Settings/Rules/{number}", rules.server_rule, settings_realm, _FORM),
@@ -92,6 +95,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Monitors/Access", monitors.access, monitors_realm, _FORM),
             route("/Monitors/Queue", monitors.queue, monitors_realm, _FORM),
             route("/Monitors/Queue/{id}", monitors.message, monitors_realm, _FORM),
+            route("/Monitors/PIPE", PipePages().monitor, monitors_realm, _FORM),
             route("/Monitors/Logs", monitors.logs, monitors_realm, _FORM),
             route("/Monitors/Logs/{file}", monitors.log, monitors_realm, _GET),
         ]

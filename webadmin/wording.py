@@ -31,6 +31,8 @@ COMPONENTS: Mapping[str, About] = MappingProxyType(
         "SMTP": About("Mail", "mail from and to other servers"),
         "LOCAL": About("Mail", "mail into the accounts of this server"),
         "LIST": About("Mail", "distribution to groups"),
+        "PIPE": About("Mail", "mail from and to programs of this computer"),
+        "Helpers": About("Mail", "virus scanners, spam filters, other programs"),
         "POP": About("Access", "mail programs that fetch mail"),
         "IMAP": About("Access", "mail programs that read mail on the server"),
         "PWD": About("Access", "password changes and commands from programs"),

@@ -254,6 +254,16 @@ class ContentFilters:
             return list(self.status())
 
         @operations.declare(
+            "StartHelpers",
+            right=Right.SETTINGS,
+            section="Helpers",
+            summary="Starts the programs of all external filters that are switched on and do not run.",
+        )
+        async def start_helpers(caller: Caller) -> None:
+            del caller
+            await self.settled(start=True)
+
+        @operations.declare(
             "RestartHelper helperName",
             right=Right.SETTINGS,
             section="Helpers",
