@@ -154,6 +154,7 @@ class Dequeuer:
         return slot
 
     async def _work(self, message: QueuedMessage, late: tuple[Recipient, ...] | None, slot: object) -> None:
+        again = False
         try:
             if late is not None:
                 # In the meantime some may have got their result: then the warning is out of place.
@@ -169,11 +170,13 @@ class Dequeuer:
             self._log.failure("[%d] the report cannot be made: %s", message.id, error)
             message.report_due = self._clock.now() + RETRY
             heapq.heappush(self._due, (message.report_due, message.id))
+            again = True
         finally:
             self._limiter.release_on_behalf_of(slot)
             if late is None:
                 self._working.discard(message.id)
-                if not message.report_due:
+                if not again:  # results that came meanwhile, and their time, were passed over
+                    message.report_due = 0.0
                     self.resume(message)
             self._wake.set()
 

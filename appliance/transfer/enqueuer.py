@@ -87,6 +87,7 @@ class Enqueuer:
         self._log = log
         self._rules_log = rules_log
         self._waiting: deque[QueuedMessage] = deque()
+        self._old: deque[QueuedMessage] = deque()
         self._later: list[tuple[float, int]] = []
         self._idle: deque[trio.Event] = deque()
         self._running = 0
@@ -96,7 +97,7 @@ class Enqueuer:
 
     def __len__(self) -> int:
         """How many messages wait to be enqueued."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._old)
 
     def put(self, message: QueuedMessage) -> None:
         """Enqueue this message soon. If everybody has a result, only the reports are left to be made."""
@@ -119,6 +120,12 @@ class Enqueuer:
         finally:
             self._outside -= 1
             self._running += 1
+
+    def put_old(self, message: QueuedMessage) -> None:
+        """As `put`, but what is new goes first: very many messages may have waited for a restart."""
+        self._old.append(message)
+        if self._idle:
+            self._idle.popleft().set()
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """The processors; their number follows the setting."""
@@ -146,7 +153,7 @@ class Enqueuer:
 
     async def _processor(self) -> None:
         while self._running <= self._settings[ENQUEUER_PROCESSORS]:
-            if not self._waiting:
+            if not self._waiting and not self._old:
                 event = trio.Event()
                 self._idle.append(event)
                 try:
@@ -155,7 +162,7 @@ class Enqueuer:
                     if event in self._idle:
                         self._idle.remove(event)
                 continue
-            message = self._waiting.popleft()
+            message = self._waiting.popleft() if self._waiting else self._old.popleft()
             try:
                 await self._enqueue(message)
             except Exception as error:

@@ -18,12 +18,13 @@ Text is UTF-8; in values blanks, control characters, `<`, `>` and backslashes ar
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.transfer.message import Envelope, QueuedMessage, Source
 
-__all__ = ["DONE", "MAX_HEAD", "WAITING", "Head", "HeadError", "parse_head", "render_head"]
+__all__ = ["DONE", "MAX_HEAD", "WAITING", "Head", "HeadError", "find_marks", "parse_head", "render_head"]
 
 MAX_HEAD: Final = 16 << 20
 """Most octets of a head that is read; enough for 100,000 recipients."""
@@ -103,6 +104,25 @@ def render_head(message: QueuedMessage) -> tuple[bytes, tuple[int, ...]]:
         at += len(line)
     parts.append(b"\n")
     return b"".join(parts), tuple(marks)
+
+
+def find_marks(read: Callable[[int, int], bytes]) -> list[int]:
+    """The offsets of the status letters; `read(size, offset)` gives octets of the file."""
+    data, size = b"", 4096
+    while True:
+        data = read(size, 0)
+        end = data.find(b"\n\n")
+        if end < 0:
+            end = data.find(b"\n\r\n")
+        if end >= 0 or len(data) < size or size > MAX_HEAD:
+            break
+        size *= 4
+    marks = [0] if data.startswith(b"R ") else []
+    at = data.find(b"\nR ", 0, end + 1)
+    while at >= 0:
+        marks.append(at + 1)
+        at = data.find(b"\nR ", at + 3, end + 1)
+    return [at + 2 for at in marks]
 
 
 def parse_head(data: bytes) -> Head:

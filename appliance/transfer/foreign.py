@@ -82,7 +82,7 @@ class ForeignQueue:
             else:
                 await disk.unlink(path, missing_ok=True)
                 message.id = await spool.new_id()
-                message.unsafe = {}
+                message.unsafe = None
                 await spool.add(message, content)
                 taken += 1
         for segment in segments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Final, Literal, Protocol
 
 from appliance.router.route import Route
 
-__all__ = ["FAILED", "Envelope", "Kind", "Outcome", "QueuedMessage", "Recipient", "Source", "Stored"]
+__all__ = ["FAILED", "Envelope", "Kind", "Outcome", "QueuedMessage", "Recipient", "Source", "Stored", "share"]
 
 
 class Kind(StrEnum):
@@ -108,6 +109,17 @@ class Recipient:
         return letter in self.notify if self.notify else letter != "S"
 
 
+def share(route: Route, address: str) -> None:
+    """Let the texts of a route that waits be the same objects where they are the same."""
+    if route.address == address:
+        route.address = address
+    if route.original == address:
+        route.original = address
+    route.host = sys.intern(route.host)
+    if route.detail == route.host:
+        route.detail = route.host
+
+
 class Contents(Protocol):
     """Gives the contents of messages (the spool)."""
 
@@ -160,11 +172,7 @@ class QueuedMessage:
     """A file N.msg of an earlier run is there; it does not count, but goes with the message."""
     synced: bool = False
     """N.msg is durable."""
-    offset: int = 0
-    """Where the content begins in N.msg."""
-    marks: tuple[int, ...] = ()
-    """Offsets of the recipients' status letters in N.msg."""
-    unsafe: dict[str, int] = field(default_factory=dict)
+    unsafe: dict[str, int] | None = None
     """Accounts that have stored it and are not safe yet, with the position of the frame."""
     finished: bool = False
     report_due: float = 0.0

@@ -168,8 +168,7 @@ class Submission:
                 spool.check_space()
             self.id = self.id or await spool.new_id()
             message = self._make()
-            head, message.marks = render_head(message)
-            message.offset = len(head)
+            head = render_head(message)[0]
             self._message = message
             self._parts.insert(0, head)
             self._handle = await spool.disk.run(_create, spool.path(self.id, "tmp"))

@@ -12,6 +12,7 @@ say that they are safe again.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, FrameType, Position
 from appliance.kernel.tasks import pace
 from appliance.transfer import frames
+from appliance.transfer.aside import keep_aside, put_aside
 from appliance.transfer.envelope import MAX_HEAD, Head, HeadError, parse_head
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
 from appliance.transfer.spool import Spool
@@ -29,6 +31,7 @@ __all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
 
 _FIRST_READ: Final = 64 << 10
 _STORED_ALONE: Final = -1
+_UNREAD: Final = 1000
 
 
 def stored_alone(account: str) -> str:
@@ -56,7 +59,7 @@ class Replay:
         """Messages that are not finished, with their contents unless those are in N.msg."""
         self.gone: set[int] = set()
         """Messages that are finished; their files may still be there."""
-        self.stored: list[tuple[Position, Stored, int]] = []
+        self._stored: dict[str, deque[tuple[Position, Stored, int]]] = {}
         self.queue_delays: dict[tuple[str, str], tuple[float, str, Position]] = {}
         self.marks: dict[int, str] = {}
         """The marks of messages whose sources put one on, finished or not."""
@@ -80,6 +83,7 @@ class Replay:
                 self.marks[number] = message.source.mark
             known = self.messages.get(number)
             if known is not None:
+                del self.messages[number]  # so that they stand in the order of their positions
                 message.unsafe = known[0].unsafe
                 if known[0].made:
                     message.made = {**known[0].made, **(message.made or {})}
@@ -111,8 +115,10 @@ class Replay:
             frames.apply_delivered(known[0], fields)
             stored = frames.read_stored(fields)
             if stored is not None:
+                if known[0].unsafe is None:
+                    known[0].unsafe = {}
                 known[0].unsafe[stored.account] = position
-                self.stored.append((position, stored, number))
+                self._stored.setdefault(stored.account, deque()).append((position, stored, number))
                 if not fields[1]:
                     known[0].remember(stored_alone(stored.account), _STORED_ALONE)
         elif kind == FrameType.STATUS:
@@ -122,14 +128,17 @@ class Replay:
 
     def safe(self, account: str, position: Position) -> None:
         """What the account stored before `position` needs no second look."""
-        left = []
-        for entry in self.stored:
-            at, stored, number = entry
-            if stored.account != account or at >= position:
-                left.append(entry)
-            elif number in self.messages and self.messages[number][0].unsafe.get(account) == at:
-                del self.messages[number][0].unsafe[account]
-        self.stored = left
+        waiting = self._stored.get(account)
+        while waiting and waiting[0][0] < position:
+            at, _, number = waiting.popleft()
+            known = self.messages.get(number)
+            if known is not None and known[0].unsafe is not None and known[0].unsafe.get(account) == at:
+                del known[0].unsafe[account]
+
+    @property
+    def stored(self) -> list[tuple[Position, Stored, int]]:
+        """What accounts stored and were not safe since, in the order in which it was stored, with the message ids."""
+        return sorted((entry for entries in self._stored.values() for entry in entries), key=lambda entry: entry[0])
 
 
 class Recovery:
@@ -143,6 +152,7 @@ class Recovery:
         self.foreign = 0
         """Messages taken from files that the journal does not know."""
         self._replay = Replay()
+        self._unread: list[tuple[Position, bytes]] = []
 
     async def replay_all(self) -> None:
         """All frames of the journal, for a server without accounts (and for tests)."""
@@ -154,6 +164,8 @@ class Recovery:
         if not self._replay.take(position, frame):
             self.damaged += 1
             self.spool.log.failure("a journal record at %d is not understood", position)
+            if frame.type == FrameType.MESSAGE and len(self._unread) < _UNREAD:
+                self._unread.append((position, frame.payload))
 
     def safe(self, account: str, position: Position) -> None:
         """A K of the journal: what the account stored before `position` needs no second look."""
@@ -186,9 +198,12 @@ class Recovery:
         for number in self._replay.gone & files.keys():
             await self.spool.disk.unlink(self.spool.path(number), missing_ok=True)
             del files[number]
+        for position, payload in self._unread:
+            await keep_aside(self.spool.disk, f"{position}.frame", self.bad_files, payload)
+        self._unread.clear()
         self.spool.queue_delays.update(self._replay.queue_delays)
         for message, content in list(self._replay.messages.values()):
-            await self._revive(message, content, message.id in files)
+            self._revive(message, content, message.id in files)
             files.pop(message.id, None)
             await pace()
         for number, name in sorted(files.items()):
@@ -196,23 +211,12 @@ class Recovery:
         for name in sorted(others):
             await self.take_foreign(os.path.join(self.spool.directory, name), None)
 
-    async def _revive(self, message: QueuedMessage, content: bytes | None, has_file: bool) -> None:
-        spool = self.spool
-        if content is None:
-            try:
-                head, size = await self._read_head(spool.path(message.id))
-                if size - head.length != message.size:
-                    raise HeadError("the length is wrong")
-            except (OSError, HeadError) as error:
-                spool.log.failure("[%d] is lost, its file cannot be read: %s", message.id, error)
-                if has_file:
-                    await self._put_aside(spool.path(message.id))
-                return
-            message.offset, message.marks = head.length, head.marks
+    def _revive(self, message: QueuedMessage, content: bytes | None, has_file: bool) -> None:
+        if content is None:  # the file is looked at later, there may be very many of them
             message.filed = message.synced = True
         else:
             message.leftover = has_file
-        spool.adopt(message, content)
+        self.spool.adopt(message, content)
 
     def stored(self) -> Iterator[StoredBefore]:
         """What accounts have to look at again, in the order in which it was stored. After `finish`, before `begin`."""
@@ -230,12 +234,12 @@ class Recovery:
         messages = list(self.spool.live.values())
         for position, stored, number in self._replay.stored:
             message = self.spool.live.get(number)
-            if message is not None and message.unsafe.get(stored.account) == position:
+            if message is not None and message.unsafe is not None and message.unsafe.get(stored.account) == position:
                 self.spool.watch_stored(stored.account, position, message)
         self._replay = Replay()
         for message in messages:
             if not message.done or any(not recipient.reported for recipient in message.recipients):
-                self.spool.arrived(message)
+                self.spool.revived(message)
             else:
                 self.spool.settle(message)
         return len(messages)
@@ -266,8 +270,11 @@ class Recovery:
             message.arrived = spool.clock.now()
         await spool.disk.run_in(SYNC, _move_in, path, target, spool.directory)
         message.filed = message.synced = True
-        message.position = await spool.journal.commit(frames.message(message, None))
+        ticket = spool.journal.append(frames.message(message, None))
+        message.position = ticket.position
         spool.adopt(message, None)
+        spool.journal.hurry()
+        await ticket.durable()
         self.foreign += 1
         spool.log.major("[%d] taken from %s", number, os.path.basename(path))
         if enqueue:
@@ -288,9 +295,8 @@ class Recovery:
                 limit *= 4
 
     async def _put_aside(self, path: str) -> None:
-        target = os.path.join(self.bad_files, os.path.basename(path))
         try:
-            await self.spool.disk.run(_move_aside, path, target)
+            await put_aside(self.spool.disk, path, self.bad_files)
         except OSError as error:
             self.spool.log.failure("%s cannot be moved to BadFiles: %s", path, error)
 
@@ -320,8 +326,6 @@ def _from_head(number: int, head: Head, size: int) -> QueuedMessage:
         head.added_header,
         smtputf8=head.smtputf8,
         ruled=head.ruled,
-        offset=head.length,
-        marks=head.marks,
     )
 
 
@@ -340,13 +344,3 @@ def _move_in(files: Files, path: str, target: str, directory: str) -> None:
     files.sync_directory(directory)
     if os.path.dirname(path) != directory:
         files.sync_directory(os.path.dirname(path))
-
-
-def _move_aside(files: Files, path: str, target: str) -> None:
-    files.make_directories(os.path.dirname(target))
-    number = 0
-    name = target
-    while files.exists(name):
-        number += 1
-        name = f"{target}.{number}"
-    files.rename(path, name)

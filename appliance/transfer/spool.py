@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import trio
@@ -25,10 +26,11 @@ from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import Files
 from appliance.kernel.journal import Journal, JournalError, JournalFull, Position, Ticket
 from appliance.kernel.log import Logger
-from appliance.kernel.tasks import TaskStatus
+from appliance.kernel.tasks import TaskStatus, pace
 from appliance.transfer import frames
-from appliance.transfer.envelope import DONE, render_head
-from appliance.transfer.message import QueuedMessage, Recipient, Stored
+from appliance.transfer.aside import put_aside
+from appliance.transfer.envelope import DONE, find_marks, render_head
+from appliance.transfer.message import QueuedMessage, Recipient, Source, Stored, share
 
 __all__ = ["INLINE", "NoSpace", "Spool"]
 
@@ -41,6 +43,9 @@ _KEEP_HOUSE: Final = 5.0
 _IDS: Final = 1000
 _WATCH_EVERY: Final = 64  # messages after which the space is looked at, at most every few seconds
 _REMOVE_DELAY: Final = 0.2
+_VERIFY: Final = 200
+_SOURCES: Final = 4096
+_SHORTEST: Final = 8
 
 
 class NoSpace(Exception):
@@ -68,6 +73,11 @@ class Spool:
         self.log = log
         self.live: dict[int, QueuedMessage] = {}
         self.arrived: Callable[[QueuedMessage], None] = lambda message: None
+        self.revived: Callable[[QueuedMessage], None] = lambda message: self.arrived(message)
+        """As `arrived`, with each one that survived a restart."""
+        self.bad_files = os.path.join(os.path.dirname(directory), "BadFiles")
+        self.damaged: Callable[[QueuedMessage], None] = lambda message: None
+        """Called with a message whose N.msg turned out to be damaged or gone; the file, if any, is in BadFiles."""
         self.finished: Callable[[QueuedMessage], None] = lambda message: None
         self.queue_delays: dict[tuple[str, str], tuple[float, str, Position]] = {}
         """Queues that wait: until when, why."""
@@ -83,7 +93,9 @@ class Spool:
         self._last_id = 0
         self._id_lock = trio.Lock()
         self._stored: dict[str, deque[tuple[Position, QueuedMessage]]] = {}
-        self._patches: list[tuple[str, int]] = []
+        self._patches: list[tuple[QueuedMessage, int]] = []
+        self._suspect: deque[QueuedMessage] = deque()
+        self._kept: dict[Source, Source] = {}
         self._leaving: list[QueuedMessage] = []
         self._file_locks: dict[int, trio.Lock] = {}
         self._wake = trio.Event()
@@ -182,8 +194,28 @@ class Spool:
             message.held = None
 
     def adopt(self, message: QueuedMessage, content: bytes | None) -> None:
-        """Put a message that survived a restart among the live ones."""
+        """Put a message that survived a restart among the live ones. If it is in N.msg, that is looked at soon."""
+        if content is None:
+            self.suspect(message)
+            self._compact(message)
         self._enlist(message, content)
+
+    def suspect(self, message: QueuedMessage) -> None:
+        """See soon whether its N.msg is there and whole."""
+        self._suspect.append(message)
+        if len(self._suspect) == 1:
+            self._wake.set()
+
+    def _compact(self, message: QueuedMessage) -> None:
+        """It will stay for a while: what it has in common with others is kept once."""
+        message.sender = sys.intern(message.sender)
+        if len(self._kept) >= _SOURCES:
+            self._kept.clear()
+        message.source = self._kept.setdefault(message.source, message.source)
+        for recipient in message.recipients:
+            recipient.reason = sys.intern(recipient.reason)
+            if (route := recipient.route) is not None:
+                share(route, recipient.address)
 
     # -- contents -----------------------------------------------------------------------------------------------------
 
@@ -191,13 +223,20 @@ class Spool:
         """The whole content, in store form. For large messages use `chunks`. OSError if the disk fails."""
         if message.held is not None:
             return message.held
-        return await self.disk.run(_read_part, self.path(message.id), message.size, message.offset)
+        return await self._read(message, 0, message.size)
+
+    async def _read(self, message: QueuedMessage, start: int, size: int) -> bytes:
+        try:
+            return await self.disk.run(_read_part, self.path(message.id), message.size, start, size)
+        except OSError:
+            self.suspect(message)
+            raise
 
     async def head(self, message: QueuedMessage, limit: int = 256 << 10) -> bytes:
         """The first `limit` octets of the content."""
         if message.held is not None:
             return message.held[:limit]
-        return await self.disk.run(_read_part, self.path(message.id), min(limit, message.size), message.offset)
+        return await self._read(message, 0, min(limit, message.size))
 
     async def chunks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
         """The content in pieces of at most 256 KiB."""
@@ -206,22 +245,18 @@ class Spool:
             for start in range(0, len(content), CHUNK):
                 yield content[start : start + CHUNK]
             return
-        at, left = message.offset, message.size
-        while left > 0:
-            piece = await self.disk.run(_read_part, self.path(message.id), min(CHUNK, left), at)
-            yield piece
-            at += len(piece)
-            left -= len(piece)
+        for start in range(0, message.size, CHUNK):
+            yield await self._read(message, start, min(CHUNK, message.size - start))
 
     async def file(self, message: QueuedMessage) -> str:
         """The path of N.msg, made now if need be: for programs that want a file name."""
         if not message.filed:
             async with self._file_locks.setdefault(message.id, trio.Lock()):
                 if not message.filed and message.held is not None:
-                    head, marks = render_head(message)
+                    head = render_head(message)[0]
                     path = self.path(message.id)
                     await self.disk.run(_write_message, self.path(message.id, "tmp"), path, (head, message.held))
-                    message.offset, message.marks, message.filed = len(head), marks, True
+                    message.filed = True
             self._file_locks.pop(message.id, None)
         return self.path(message.id)
 
@@ -232,14 +267,14 @@ class Spool:
         done = list(recipients)
         ticket = self.journal.append(frames.delivered(message, done, stored))
         if stored is not None:
+            if message.unsafe is None:
+                message.unsafe = {}
             message.unsafe[stored.account] = ticket.position
             self._stored.setdefault(stored.account, deque()).append((ticket.position, message))
         if message.filed:
             if not self._patches:
                 self._wake.set()
-            for recipient in done:
-                if recipient.index < len(message.marks):
-                    self._patches.append((self.path(message.id), message.marks[recipient.index]))
+            self._patches += [(message, recipient.index) for recipient in done]
         if message.done and message.held is not None and not self._needs_report(message):
             self._release_content(message)  # the redo after a crash reads the journal
         return ticket
@@ -275,7 +310,7 @@ class Spool:
         waiting = self._stored.get(account)
         while waiting and waiting[0][0] < position:
             at, message = waiting.popleft()
-            if message.unsafe.get(account) == at:
+            if message.unsafe is not None and message.unsafe.get(account) == at:
                 del message.unsafe[account]
                 self.settle(message)
         if not waiting:
@@ -321,6 +356,30 @@ class Spool:
             await self._remove()
             await self._patch()
             await self._age()
+            await self._verify()
+
+    async def _verify(self) -> None:
+        """Look at some of the files that may be damaged."""
+        batch: list[QueuedMessage] = []
+        while self._suspect and len(batch) < _VERIFY:
+            message = self._suspect.popleft()
+            if message.held is None and not message.done:
+                batch.append(message)
+        if self._suspect:
+            self._wake.set()
+        if not batch:
+            return
+        bad = await self.disk.run(_damaged, [(self.path(message.id), message.size) for message in batch])
+        for number in bad:
+            message = batch[number]
+            if message.held is None and not message.done:
+                self.log.failure("[%d] is lost, its file is damaged or gone", message.id)
+                try:
+                    await put_aside(self.disk, self.path(message.id), self.bad_files)
+                except OSError as error:
+                    self.log.failure("[%d] cannot be moved to BadFiles: %s", message.id, error)
+                message.filed = False
+                self.damaged(message)
 
     def _pause(self, seen: int) -> float:
         """Seconds until there is something to do by itself; an idle server sleeps."""
@@ -371,8 +430,12 @@ class Spool:
 
     async def _patch(self) -> None:
         patches, self._patches = self._patches, []
-        if patches:
-            await self.disk.run(_patch_all, patches)
+        wanted: dict[str, list[int]] = {}
+        for message, index in patches:
+            if not message.finished:
+                wanted.setdefault(self.path(message.id), []).append(index)
+        if wanted:
+            await self.disk.run(_patch_all, wanted)
 
     async def _age(self) -> None:
         """Write N.msg for messages that are old, or too many for the memory, and let go of their contents."""
@@ -389,6 +452,7 @@ class Spool:
             await self._write_file(message)
             if message.filed:
                 self._release_content(message)
+                self._compact(message)
 
     async def _write_file(self, message: QueuedMessage) -> None:
         try:
@@ -400,20 +464,27 @@ class Spool:
     # -- what the journal asks ----------------------------------------------------------------------------------------
 
     def _needs(self) -> Position | None:
-        needed = [message.position for message in self.live.values()]
-        needed.extend(position for _, _, position in self.queue_delays.values())
+        """`live` is in the order of the positions, so the first one is the oldest."""
+        needed = [position for _, _, position in self.queue_delays.values()]
+        if self.live:
+            needed.append(next(iter(self.live.values())).position)
         return min(needed, default=None)
+
+    def _older(self, before: Position) -> list[QueuedMessage]:
+        older: list[QueuedMessage] = []
+        for message in self.live.values():
+            if message.position >= before:
+                break
+            older.append(message)
+        return older
 
     async def _relocate(self, before: Position) -> None:
         """Make what is older than `before` independent of the old segments."""
         await self._remove()
-        if any(message.unsafe for message in self.live.values() if message.position < before):
+        older = self._older(before)
+        if any(message.unsafe for message in older):
             self.make_safe()
-        movers = [
-            message
-            for message in self.live.values()
-            if message.position < before and not message.unsafe and not message.finished
-        ]
+        movers = [message for message in older if not message.unsafe and not message.finished]
         for message in movers:
             await self._write_file(message)
         await self._patch()
@@ -430,7 +501,11 @@ class Spool:
             if message.id in self.live and not message.unsafe:
                 message.synced = True
                 message.position = self.journal.append(frames.message(message, None)).position
+                del self.live[message.id]
+                self.live[message.id] = message
                 self._release_content(message)
+                self._compact(message)
+                await pace()
         for (module, host), (until, reason, position) in list(self.queue_delays.items()):
             if position < before:
                 if until <= self.clock.now():
@@ -443,15 +518,46 @@ class Spool:
 # -- jobs of the disk workers -----------------------------------------------------------------------------------------
 
 
-def _read_part(files: Files, path: str, size: int, offset: int) -> bytes:
+def _read_part(files: Files, path: str, total: int, start: int, size: int) -> bytes:
+    """A part of the content, which is the last `total` octets of the file and comes behind an empty line."""
     handle = files.open(path)
     try:
-        data = files.pread(handle, size, offset)
+        at = _content_at(files, handle, total)
+        data = files.pread(handle, size, at + start) if at else b""
     finally:
         files.close(handle)
-    if len(data) != size:
-        raise OSError(f"{path} is shorter than it was")
+    if not at or len(data) != size:
+        raise OSError(f"{path} is not as it was")
     return data
+
+
+def _content_at(files: Files, handle: int, total: int) -> int:
+    """Where the content begins; 0 if the file is not a head and that much of content."""
+    at = files.size(handle) - total
+    if at < _SHORTEST or not files.pread(handle, 3, at - 3).endswith((b"\n\n", b"\n\r\n")):
+        return 0
+    return at
+
+
+def _damaged(files: Files, suspects: Sequence[tuple[str, int]]) -> list[int]:
+    """Which of the files are gone or not as they were. Trouble with the disk is not taken for damage."""
+    found: list[int] = []
+    for number, (path, total) in enumerate(suspects):
+        try:
+            handle = files.open(path)
+        except FileNotFoundError:
+            found.append(number)
+            continue
+        except OSError:
+            continue
+        try:
+            if not files.pread(handle, 1, 0).isupper() or not _content_at(files, handle, total):
+                found.append(number)
+        except OSError:
+            continue
+        finally:
+            files.close(handle)
+    return found
 
 
 def _write_message(files: Files, temporary: str, path: str, parts: Sequence[bytes]) -> None:
@@ -484,13 +590,16 @@ def _unlink_all(files: Files, paths: Sequence[str]) -> None:
             continue
 
 
-def _patch_all(files: Files, patches: Sequence[tuple[str, int]]) -> None:
-    for path, offset in patches:
+def _patch_all(files: Files, wanted: Mapping[str, Sequence[int]]) -> None:
+    for path, indexes in wanted.items():
         try:
             handle = files.open(path, write=True)
         except FileNotFoundError:
             continue
         try:
-            files.pwrite(handle, DONE, offset)
+            marks = find_marks(lambda size, at, handle=handle: files.pread(handle, size, at))  # type: ignore[misc]
+            for index in indexes:
+                if index < len(marks):
+                    files.pwrite(handle, DONE, marks[index])
         finally:
             files.close(handle)

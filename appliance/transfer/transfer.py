@@ -27,7 +27,7 @@ from appliance.transfer.banned import BannedLines
 from appliance.transfer.dequeuer import Dequeuer
 from appliance.transfer.enqueuer import Enqueuer, Routing
 from appliance.transfer.foreign import ForeignQueue
-from appliance.transfer.message import Envelope, QueuedMessage, Source
+from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, Source
 from appliance.transfer.queues import DeliveryModule, Queues
 from appliance.transfer.receiver import Receiver, Submission
 from appliance.transfer.recovery import Recovery
@@ -96,6 +96,8 @@ class Transfer:
             self.spool, self.queues, self.dequeuer, routing, settings, clock, enqueuer_log, rules_log
         )
         self.spool.arrived = self.enqueuer.put
+        self.spool.revived = self.enqueuer.put_old
+        self.spool.damaged = self._lost
         self.recovery = Recovery(self.spool, os.path.join(base, "BadFiles"))
         self.foreign = ForeignQueue(self.spool, self.recovery, os.path.join(base, "ForeignQueue"))
         self._clock = clock
@@ -105,6 +107,14 @@ class Transfer:
     @property
     def modules(self) -> dict[str, DeliveryModule]:
         return self.queues.modules
+
+    def _lost(self, message: QueuedMessage) -> None:
+        """Its content is gone: those who wait for it will not get it, and its sender is told so."""
+        waiting = [recipient for recipient in message.waiting if not recipient.taken]
+        self.queues.finish(
+            message, waiting, Outcome(Kind.FAILED, "5.3.0", "the message was damaged on the disk of the server")
+        )
+        self.queues.forget(message)
 
     def begin(self, source: Source) -> Submission:
         """A new message in the making (`Receiver.begin`)."""

@@ -280,7 +280,7 @@ async def test_what_an_account_has_stored_stays_until_it_is_safe(room: Room, aut
     number = await room.send("ann@here.example")
     await quiet()
     message = room.find(number)
-    assert message.done and list(message.unsafe) == ["ann@here.example"]
+    assert message.done and message.unsafe is not None and list(message.unsafe) == ["ann@here.example"]
     room.safe("ann@here.example", message.unsafe["ann@here.example"])
     await quiet()
     assert number in room.spool.live
