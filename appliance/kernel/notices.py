@@ -27,10 +27,19 @@ class Subscription:
         changed, self._changed = self._changed, set()
         return changed
 
-    async def wait(self) -> set[Hashable]:
+    @property
+    def pending(self) -> bool:
+        """Is there something to `take`?"""
+        return bool(self._changed)
+
+    async def arrived(self) -> None:
+        """Wait until there is something to `take`."""
         while not self._changed:
             self._event = trio.Event()
             await self._event.wait()
+
+    async def wait(self) -> set[Hashable]:
+        await self.arrived()
         return self.take()
 
     def _wake(self, topic: Hashable) -> None:

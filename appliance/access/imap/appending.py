@@ -123,6 +123,8 @@ async def append(session: ImapSession, first: Message) -> Ok:
                 await work.abort()
         raise
     session.around.statistics.counter("imap.appended").add(len(uids))
+    if session.selected is not None and session.selected.holds(work.account, work.name):
+        session.selected.mine.update(uids)
     code = b"APPENDUID %d %b" % (validity, compact(uids))
     if replaced is None:
         return Ok("APPEND completed", code)

@@ -20,6 +20,7 @@ from appliance.access.imap.mailboxes import (
     status,
     subscribe,
 )
+from appliance.access.imap.notifying import notify
 from appliance.access.imap.quotas import get_quota, get_quota_root, set_quota
 from appliance.access.imap.searching import search
 from appliance.access.imap.session import Rule
@@ -56,6 +57,7 @@ RULES: Final = {
     "MYRIGHTS": Rule(my_rights, "known"),
     "NAMESPACE": Rule(namespace, "known"),
     "NOOP": Rule(noop, "any"),
+    "NOTIFY": Rule(notify, "known"),
     "PARTIAL": Rule(fetch, "selected"),
     "RENAME": Rule(rename, "known"),
     "SEARCH": Rule(search, "selected"),

@@ -31,7 +31,7 @@ MAX_HEADER: Final = 256 * 1024
 """A header whose fields are picked is read up to here."""
 
 
-class _Fetching:
+class Fetching:
     """One command at work."""
 
     __slots__ = (
@@ -322,7 +322,7 @@ async def fetch(session: ImapSession, command: Command) -> Ok:
         session.enable_condstore()
     if arguments.window is not None:  # counted among the messages that the other modifiers leave (RFC 9394, 3.3)
         uids = array("I", arguments.window.of(uids))
-    work = _Fetching(session, selected, items, uid=arguments.uid)
+    work = Fetching(session, selected, items, uid=arguments.uid)
     if not work.texts and ITEMS.issuperset(work.columns):
         await work.listing(uids)
     else:

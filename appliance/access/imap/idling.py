@@ -40,6 +40,8 @@ class _Waiting:
             self.fresh = False
             await session.tell_alerts()
             await session.tell(expunge=True, ask=True)
+            if session.watch is not None:  # the same events as without IDLE (RFC 5465, 4)
+                await session.watch.tell(session)
             await session.flush()  # not within the scope: a send that is cut off breaks the connection
             with trio.CancelScope(deadline=deadline) as self.scope:
                 if not self.fresh:
@@ -55,6 +57,8 @@ async def idle(session: ImapSession, command: Command) -> Ok:
     account, selected = session.user(), session.selected
     session.put(session.server.idle())
     topics = [("alert", account.name), ("account", account.name), *(selected.news.topics if selected else ())]
+    if session.watch is not None:
+        topics += session.watch.topics
     event: Event | None = None
     failure: Exception | None = None
     with session.around.notices.subscribe(*topics) as news:

@@ -17,6 +17,7 @@ from appliance.protocols.imap import MessageView, render
 from appliance.protocols.imap.sequence import SequenceSet
 
 _BATCH = 500
+_FRESH = 1000
 
 
 class Selected:
@@ -32,8 +33,10 @@ class Selected:
         "account",
         "condstore",
         "flag_texts",
+        "fresh",
         "inner",
         "keywords",
+        "mine",
         "name",
         "qresync",
         "read_only",
@@ -58,6 +61,9 @@ class Selected:
         self.rev2 = False
         #: UIDs that the last search saved, for `$` (RFC 5182).
         self.saved: array[int] = array("I")
+        #: For NOTIFY: UIDs that came, until they are told of, and those that this session put here itself.
+        self.fresh: list[int] = []
+        self.mine: set[int] = set()
         self._untold = False
         self.name = name
         self.inner = inner
@@ -81,10 +87,19 @@ class Selected:
         return self._news
 
     @property
+    def has_news(self) -> bool:
+        """Is there something that `updates` would look at?"""
+        return self._news.pending
+
+    @property
     def recent(self) -> int:
         r"""How many messages are \Recent for this session."""
         uids = self.view.uids
         return sum(bisect_right(uids, high) - bisect_left(uids, low) for low, high in self._recent)
+
+    def holds(self, account: AccountSession, inner: str) -> bool:
+        """Is it this mailbox?"""
+        return account is self.account and inner == self.inner
 
     async def release(self) -> None:
         """Give the view back."""
@@ -144,6 +159,7 @@ class Selected:
     def _arrived(self, rows: Sequence[FlagRow]) -> None:
         if self.view.extend(row.uid for row in rows):
             self._untold = True
+            self.fresh = [*self.fresh[-_FRESH:], *(row.uid for row in rows)][-_FRESH:]
         fresh = [row.uid for row in rows if row.flags & RECENT]
         if fresh:
             self._recent.append((fresh[0], fresh[-1]))
@@ -162,9 +178,10 @@ class Selected:
         starts = [low for low, _ in ranges]
         return some, [row for row in rows if (at := bisect_right(starts, row.uid)) and row.uid <= ranges[at - 1][1]]
 
-    async def updates(self, *, expunge: bool, uid: bool, ask: bool) -> AsyncIterator[bytes]:
-        """What to tell: flags, EXPUNGE where it is allowed, EXISTS, RECENT. `ask`: look even if no notice came."""
-        if self._news.take() or ask or self._own:
+    async def updates(self, *, expunge: bool, uid: bool, ask: bool, others: bool = True) -> AsyncIterator[bytes]:
+        """What to tell: flags, EXPUNGE where it is allowed, EXISTS, RECENT. `ask`: look even if no notice came. Without
+        `others` only what this session has removed itself."""
+        if others and (self._news.take() or ask or self._own):
             changes = await self.account.changes(self.view_number, self._modseq)
             own, self._own = self._own, {}
             self._modseq = changes.modseq

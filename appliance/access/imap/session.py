@@ -316,9 +316,17 @@ class ImapSession:
         """Alerts and the changes of the selected mailbox, into the output."""
         if self.alerts is not None and self.alerts.take():
             await self.tell_alerts()
-        if self.selected is not None:
-            async for lines in self.selected.updates(expunge=expunge, uid=uid, ask=ask):
+        selected, watch = self.selected, self.watch
+        if selected is not None:
+            others = watch is None or bool(watch.events)
+            async for lines in selected.updates(expunge=expunge, uid=uid or watch is not None, ask=ask, others=others):
                 await self.put_all(lines)
+            if watch is None:
+                selected.fresh.clear()
+            else:
+                from appliance.access.imap.notifying import tell_new
+
+                await tell_new(self, watch)
 
     async def tell_alerts(self) -> None:
         if self.account is not None:

@@ -119,6 +119,8 @@ async def _copied(session: ImapSession, selected: Selected, uids: array[int], na
         raise
     if not made:
         return None
+    if selected.holds(account, inner):
+        selected.mine.update(made)
     return b"COPYUID %d %b %b" % (validity, compact(source), compact(made))
 
 
