@@ -15,14 +15,12 @@ from tests.interop.postfix import Postfix
 from tests.interop.processes import LOOPBACK, eventually
 
 
-def send(port: int, sender: str, recipient: str, subject: str, login: str = "") -> None:
+def send(port: int, sender: str, recipient: str, subject: str, login: str = "", text: str = "hello\r\n") -> None:
     """One letter over SMTP, after a log-in when a name is given."""
     with smtplib.SMTP(LOOPBACK, port) as client:
         if login:
             client.login(login, PASSWORD)
-        client.sendmail(
-            sender, [recipient], f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\n\r\nhello\r\n"
-        )
+        client.sendmail(sender, [recipient], f"From: {sender}\r\nTo: {recipient}\r\nSubject: {subject}\r\n\r\n{text}")
 
 
 def letter(port: int, address: str, subject: str, seconds: float = 30.0) -> bytes:
