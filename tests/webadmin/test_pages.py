@@ -370,7 +370,7 @@ async def test_every_link_of_the_pages_works(office: Office) -> None:
     waiting = ["/"]
     while waiting:
         path = waiting.pop()
-        if path in seen or path.startswith(ELSEWHERE):
+        if path in seen or path.startswith(ELSEWHERE) or path.endswith("/Rules"):
             continue
         seen.add(path)
         answer = await office.browser.get(path)
