@@ -395,10 +395,16 @@ class ImapSession:
     @asynccontextmanager
     async def progress(self, tag: bytes) -> AsyncIterator[None]:
         """Around work that may take long and sends nothing meanwhile: the client is told that it goes on (RFC 9585)."""
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick, tag)
-            yield
+            try:
+                yield
+            except Exception as error:  # out of the nursery as itself, not in a group
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _tick(self, tag: bytes) -> None:
         while True:
