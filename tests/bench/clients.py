@@ -16,7 +16,12 @@ def build() -> None:
     """Compiles what is not there or older than its source; needs gcc."""
     PLACE.mkdir(parents=True, exist_ok=True)
     shared = ["-shared", "-fPIC"]
-    for name, options in (("smtpload", ["-pthread"]), ("mailload", ["-pthread"]), ("slowsync.so", shared)):
+    for name, options in (
+        ("smtpload", ["-pthread"]),
+        ("relayload", ["-pthread"]),
+        ("mailload", ["-pthread"]),
+        ("slowsync.so", shared),
+    ):
         source, made = SOURCE / f"{name.removesuffix('.so')}.c", PLACE / name
         newest = max(path.stat().st_mtime for path in (source, SOURCE / "wire.h"))
         if not made.exists() or made.stat().st_mtime < newest:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.interop import dovecot, pillarbox, postfix
-from tests.interop.processes import cpu_seconds, pss_mib
+from tests.interop.processes import cpu_seconds, free_port, pss_mib
 
 DOMAIN = "bench.test"
 USERS = 20
@@ -16,13 +16,13 @@ MANY = {"Channels": 5000, "SameAddress": 5000}
 """The load comes from one address, which the limits for an office do not expect."""
 
 
-class Contender(Protocol):
-    """A mail server with the users of NAMES at DOMAIN, whose password is pw."""
+class Runs(Protocol):
+    """A mail server."""
 
     name: str
 
     def start(self) -> float:
-        """Starts it; the seconds until SMTP, IMAP and POP greet."""
+        """Starts it; the seconds until its services greet."""
 
     def stop(self) -> None:
         """Ends it and waits for the end."""
@@ -30,14 +30,18 @@ class Contender(Protocol):
     @property
     def smtp(self) -> int: ...
 
+    def cpu(self) -> float:
+        """Seconds of processor time that its processes have used since the start."""
+
+
+class Contender(Runs, Protocol):
+    """A mail server with the users of NAMES at DOMAIN, whose password is pw."""
+
     @property
     def imap(self) -> int: ...
 
     @property
     def pop(self) -> int: ...
-
-    def cpu(self) -> float:
-        """Seconds of processor time that its processes have used since the start."""
 
     def memory(self) -> float:
         """PSS of its processes in MiB."""
@@ -95,6 +99,65 @@ class Peers:
 
     def memory(self) -> float:
         return pss_mib(self.transport.pid) + pss_mib(self.boxes.pid)
+
+
+class Relay(Runs, Protocol):
+    """A server that sends mail for RELAYED domains to the sink of `relayload`."""
+
+    sink: int
+
+
+RELAYED = 50
+
+
+def next_hops() -> list[tuple[str, str]]:
+    """The relayed domains, each with a loopback address of its own: so each has a queue of its own, and no DNS is in it."""
+    return [(f"d{number:02}.relay.test", f"127.0.1.{number + 1}") for number in range(RELAYED)]
+
+
+class OurRelay:
+    """Pillarbox as it comes, with a route for each domain."""
+
+    name = Ours.name
+
+    def __init__(self, folder: Path) -> None:
+        self.sink = free_port()
+        routes = [f"{domain} = {domain}@{address}.{self.sink}.smtp" for domain, address in next_hops()]
+        setup = pillarbox.Setup(main_domain=DOMAIN, accounts=["user"], router=routes, settings={"SMTP": MANY})
+        self.server = pillarbox.Pillarbox(folder / "pillarbox", setup)
+        self.smtp = self.server.port("SMTP")
+
+    def start(self) -> float:
+        return self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def cpu(self) -> float:
+        return cpu_seconds(self.server.pid)
+
+
+class PeerRelay:
+    """Postfix as it comes, with a transport for each domain."""
+
+    name = Peers.name
+
+    def __init__(self, folder: Path) -> None:
+        self.sink = free_port()
+        table = folder / "transports"
+        table.write_text("".join(f"{domain} smtp:[{address}]:{self.sink}\n" for domain, address in next_hops()))
+        settings = {"transport_maps": f"texthash:{table}"}
+        self.server = postfix.Postfix(folder / "postfix", DOMAIN, "discard:", settings)
+        self.smtp = self.server.smtp
+
+    def start(self) -> float:
+        return self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def cpu(self) -> float:
+        return cpu_seconds(self.server.pid)
 
 
 def missing() -> str:

@@ -19,19 +19,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.bench import clients, contenders, measures  # noqa: E402 - found from the root
-from tests.bench.contenders import Contender, Ours, Peers  # noqa: E402
+from tests.bench.contenders import Contender, OurRelay, Ours, PeerRelay, Peers, Relay, Runs  # noqa: E402
 from tests.bench.measures import FULL, QUICK, Figures, Scale, Taken  # noqa: E402
 from tests.interop import dovecot, pillarbox  # noqa: E402
 
 RESULT = ROOT / ".out" / "bench.json"
-GROUPS = ("start", "memory", "smtp", "imap", "login", "slow")
+GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow")
 Measure = Callable[[Contender], Taken]
+Side = TypeVar("Side", bound=Runs)
 
 
 class Bench:
@@ -44,7 +46,7 @@ class Bench:
         self.figures = Figures()
         self.failures: list[str] = []
 
-    def take(self, sides: Sequence[Contender], measure: Measure, repeat: int | None = None) -> None:
+    def take(self, sides: Sequence[Side], measure: Callable[[Side], Taken], repeat: int | None = None) -> None:
         """Asks the sides in turn, and again: a drift of the machine meets all of them."""
         for turn in range(repeat or self.repeat):
             for one in sides if turn % 2 == 0 else reversed(sides):
@@ -57,7 +59,7 @@ class Bench:
                     say(self.failures[-1])
 
     @contextmanager
-    def running(self, *sides: Contender) -> Iterator[Sequence[Contender]]:
+    def running(self, *sides: Any) -> Iterator[Sequence[Any]]:
         """The sides, started; stopped in any case."""
         try:
             for one in sides:
@@ -107,6 +109,13 @@ class Bench:
                 self.take(sides, lambda one: measures.fill(one, "big", scale.mailbox), repeat=1)
                 self.take(sides, lambda one: measures.reading(one, scale.mailbox))
 
+    def relay(self) -> None:
+        """Mail that goes on to other servers."""
+        sides: list[Relay] = [OurRelay(self.place("relay-ours")), PeerRelay(self.place("relay-peers"))]
+        with self.running(*sides):
+            self.take(sides, lambda one: warmed(measures.relay(one, 1024, 100)), repeat=1)
+            self.take(sides, lambda one: measures.relay(one, 10240, self.scale.relayed))
+
     def performance_mode(self) -> None:
         """Log-ins with Dovecot's processes serving one user after the other, which it does not do as it comes."""
         tuned = Peers(self.place("tuned"), settings=dovecot.PERFORMANCE)
@@ -145,7 +154,12 @@ def login_measure(count: int, parallel: int, label: str = "") -> Measure:
 
 def warm_up(one: Contender) -> Taken:
     """Not counted: the first messages make mailboxes, the first log-ins check passwords the long way."""
-    for _ in measures.smtp(one, 1024, 10, 100):
+    return warmed(measures.smtp(one, 1024, 10, 100))
+
+
+def warmed(figures: Taken) -> Taken:
+    """A measure that is taken and not counted."""
+    for _ in figures:
         pass
     return iter(())
 
@@ -216,6 +230,8 @@ def main() -> int:
             bench.memory()
         if {"smtp", "imap", "login"} & set(options.only):
             bench.work(options.only)
+        if "relay" in options.only:
+            bench.relay()
         if "login" in options.only:
             bench.performance_mode()
         if "slow" in options.only:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench import corpus
 from tests.bench.clients import PLACE, Idlers, call
-from tests.bench.contenders import DOMAIN, USERS, Contender
+from tests.bench.contenders import DOMAIN, RELAYED, USERS, Contender, Relay
 
 LISTING = "FETCH 1:* (FLAGS ENVELOPE BODYSTRUCTURE RFC822.SIZE)"
 COMMANDS = {
@@ -29,6 +29,7 @@ class Scale:
     sizes: tuple[int, ...] = (1024, 10240, 102400)
     sessions: tuple[int, ...] = (1, 10, 50)
     messages: int = 600
+    relayed: int = 1000
     logins: int = 400
     mailbox: int = 10000
     bodies: int = 1000
@@ -38,7 +39,9 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(sizes=(10240,), messages=300, logins=100, mailbox=2000, bodies=300, appends=200, idlers=(200,))
+QUICK = Scale(
+    sizes=(10240,), messages=300, relayed=500, logins=100, mailbox=2000, bodies=300, appends=200, idlers=(200,)
+)
 
 
 @dataclass
@@ -73,6 +76,17 @@ def smtp(one: Contender, size: int, sessions: int, messages: int, keep: bool = F
     yield f"{what}: accepted", "msg/s", answer["accepted"]
     yield f"{what}: reply to data, half", "ms", answer["p50_ms"]
     yield f"{what}: reply to data, 99 %", "ms", answer["p99_ms"]
+    yield f"{what}: server processor time", "us/msg", (one.cpu() - before) / messages * 1e6
+
+
+def relay(one: Relay, size: int, messages: int, sessions: int = 10) -> Taken:
+    """From the first connection to the last message in the sink; several servers' domains, each with a queue of its own."""
+    before = one.cpu()
+    answer = call("relayload", one.smtp, one.sink, messages, RELAYED, size, sessions)
+    what = f"Relay out, {size // 1024} KiB, {RELAYED} domains"
+    yield f"{what}: in the sink", "msg/s", answer["relayed"]
+    yield f"{what}: accepted", "msg/s", answer["accepted"]
+    yield f"{what}: connections to the sink", "", answer["connections"]
     yield f"{what}: server processor time", "us/msg", (one.cpu() - before) / messages * 1e6
 
 

@@ -15,7 +15,7 @@ from tests.bench.measures import Figures
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-@pytest.mark.parametrize("name", ["smtpload", "mailload", "slowsync"])
+@pytest.mark.parametrize("name", ["smtpload", "relayload", "mailload", "slowsync"])
 def test_the_clients_compile_without_a_warning(name: str, tmp_path: Path) -> None:
     source = str(clients.SOURCE / f"{name}.c")
     command = ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-c", "-o", str(tmp_path / name), source]

@@ -62,7 +62,7 @@ static void wire_send(struct wire *w, const char *data, size_t length) {
     }
 }
 
-static void wire_say(struct wire *w, const char *text) { wire_send(w, text, strlen(text)); }
+static inline void wire_say(struct wire *w, const char *text) { wire_send(w, text, strlen(text)); }
 
 /* Receives more behind what is there; the unread part is moved to the front when there is no room. */
 static void wire_more(struct wire *w) {
@@ -101,7 +101,7 @@ static int by_size(const void *a, const void *b) {
 }
 
 /* Milliseconds that the given part of the latencies stays below; sorts them. */
-static double percentile(double *latencies, int count, double part) {
+static inline double percentile(double *latencies, int count, double part) {
     qsort(latencies, (size_t)count, sizeof *latencies, by_size);
     return count > 0 ? latencies[(int)(part * (count - 1))] * 1e3 : 0;
 }
@@ -118,7 +118,7 @@ static double run_threads(void *(*work)(void *), int count) {
 }
 
 /* One IMAP command under a tag of its own; gives the bytes of the whole answer. Anything but OK ends the program. */
-static size_t imap(struct wire *w, const char *tag, const char *command) {
+static inline size_t imap(struct wire *w, const char *tag, const char *command) {
     char text[1024];
     snprintf(text, sizeof text, "%s %s\r\n", tag, command);
     wire_say(w, text);
@@ -134,7 +134,7 @@ static size_t imap(struct wire *w, const char *tag, const char *command) {
     }
 }
 
-static struct wire *imap_login(int port, const char *user) {
+static inline struct wire *imap_login(int port, const char *user) {
     char command[300];
     struct wire *w = wire_open(port);
     wire_line(w, NULL);
