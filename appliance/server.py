@@ -80,6 +80,7 @@ from appliance.objects import declarations as d
 from appliance.objects import operations as object_operations
 from appliance.objects.domains import Domains
 from appliance.objects.presence import Presence
+from appliance.objects.security import DomainSecurity
 from appliance.router.router import LOG_LEVEL as ROUTER_LOG
 from appliance.router.router import ROUTER, Router
 from appliance.rules import operations as rule_operations
@@ -593,6 +594,7 @@ class Server:
     def _declare_operations(self) -> None:
         operations = self.operations
         object_operations.declare(self.domains, operations)
+        DomainSecurity(self.domains, self.clock).declare(operations)
         self.router.declare(operations)
         self.transfer.declare(operations)
         self.rpop.declare(operations)

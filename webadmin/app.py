@@ -13,9 +13,10 @@ from appliance.kernel.operations import Right
 from webadmin.domain_pages import DomainPages
 from webadmin.helpers_pages import HelpersPages
 from webadmin.monitor_pages import MonitorPages
-from webadmin.rules_pages import RulesPages
 from webadmin.pipe_pages import PipePages
 from webadmin.protection_pages import ProtectionPages
+from webadmin.rules_pages import RulesPages
+from webadmin.security_pages import SecurityPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
 
@@ -89,6 +90,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Domains/{domain}/Rules/Try", rules.domain_trial, domains_realm, _FORM),
             route("/Domains/{domain}/Rules/{number}", rules.domain_rule, domains_realm, _FORM),
             route("/Domains/{domain}/Groups/{name}", domains.group, domains_realm, _FORM),
+            route("/Domains/{domain}/Security", SecurityPages(domains).security, domains_realm, _FORM),
             route("/Domains/{domain}/{level}", domains.level, domains_realm, _FORM),
             route("/Directory/", _directory, directory_realm, _GET),
             route("/Monitors/", monitors.index, monitors_realm, _GET),

@@ -45,7 +45,8 @@ class DomainPages:
     def __init__(self, domains: Domains) -> None:
         self.domains = domains
 
-    def _domain(self, page: Page, right: str = Right.DOMAIN) -> Domain:
+    def domain_of(self, page: Page, right: str = Right.DOMAIN) -> Domain:
+        """The domain of the path. NotFound; Denied without the right."""
         domain = self.domains.get(page.name("domain"))
         if domain is None:
             raise NotFound("There is no such domain.")
@@ -126,7 +127,7 @@ class DomainPages:
 
     async def domain(self, page: Page) -> Response:
         """The objects of a domain; new ones."""
-        domain = self._domain(page)
+        domain = self.domain_of(page)
         error = ""
         if page.method == "POST":
             try:
@@ -145,7 +146,7 @@ class DomainPages:
             count=count,
             kinds=[(kind, wording.KINDS.get(kind, kind)) for kind in KINDS],
             error=error,
-            tabs=self._tabs(page, domain),
+            tabs=self.tabs(page, domain),
             status=400 if error else 200,
         )
 
@@ -194,17 +195,19 @@ class DomainPages:
             return page.go("/Domains/", "The domain was removed.")
         return None
 
-    def _tabs(self, page: Page, domain: Domain) -> Sequence[tuple[str, str]]:
+    def tabs(self, page: Page, domain: Domain) -> Sequence[tuple[str, str]]:
+        """The other pages of a domain: title and path."""
         tabs = [("Objects", self._path(domain) + "/")]
         tabs += [(title, self._path(domain, level)) for level, (title, _) in _LEVELS.items()]
         tabs += [("Forwarders", self._path(domain, "Forwarders")), ("Rules", self._path(domain, "Rules"))]
+        tabs += [("Security", self._path(domain, "Security"))]
         if page.may(Right.DOMAINS):
             tabs += [("Domain Aliases", self._path(domain, "Aliases"))]
         return tabs
 
     async def level(self, page: Page) -> Response:
         """Domain settings, account defaults or template of a domain."""
-        domain = self._domain(page)
+        domain = self.domain_of(page)
         level = page.name("level")
         if level not in _LEVELS:
             raise NotFound
@@ -225,13 +228,13 @@ class DomainPages:
             message=message,
             error=error,
             services=SERVICES,
-            tabs=self._tabs(page, domain),
+            tabs=self.tabs(page, domain),
             status=400 if error else 200,
         )
 
     async def aliases(self, page: Page) -> Response:
         """The other names of a domain."""
-        domain = self._domain(page, Right.DOMAINS)
+        domain = self.domain_of(page, Right.DOMAINS)
         message = error = ""
         if page.method == "POST":
             try:
@@ -247,12 +250,12 @@ class DomainPages:
             text="\n".join(domain.domain_aliases),
             message=message,
             error=error,
-            tabs=self._tabs(page, domain),
+            tabs=self.tabs(page, domain),
         )
 
     async def forwarders(self, page: Page) -> Response:
         """Forwarders as a table with an empty last row (manual, chapter 22)."""
-        domain = self._domain(page)
+        domain = self.domain_of(page)
         message = error = ""
         if page.method == "POST":
             try:
@@ -267,7 +270,7 @@ class DomainPages:
             rows=[*rows, ("", "")],
             message=message,
             error=error,
-            tabs=self._tabs(page, domain),
+            tabs=self.tabs(page, domain),
         )
 
     async def _update_forwarders(self, page: Page, domain: Domain) -> None:
@@ -290,7 +293,7 @@ class DomainPages:
 
     async def account(self, page: Page) -> Response:
         """Settings, password, aliases, rights, rename, removal of one account."""
-        domain = self._domain(page)
+        domain = self.domain_of(page)
         account = domain.account(page.name("name"))
         if account is None:
             raise NotFound("There is no such account.")
@@ -358,7 +361,7 @@ class DomainPages:
 
     async def group(self, page: Page) -> Response:
         """Settings and members of a group; rename and removal."""
-        domain = self._domain(page)
+        domain = self.domain_of(page)
         group = domain.find(page.name("name"))
         if not isinstance(group, Group):
             raise NotFound("There is no such group.")
@@ -386,6 +389,6 @@ class DomainPages:
             services=SERVICES,
             message=message,
             error=error,
-            tabs=self._tabs(page, domain),
+            tabs=self.tabs(page, domain),
             status=400 if error else 200,
         )
