@@ -21,7 +21,7 @@ import trio
 
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
-from appliance.kernel.tasks import TaskStatus
+from appliance.kernel.tasks import Pace, TaskStatus
 from appliance.router.route import Route
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
 from appliance.transfer.spool import Spool
@@ -65,7 +65,7 @@ class _Place:
 
     def __init__(self, message: QueuedMessage) -> None:
         self.message = message
-        self.recipients: list[Recipient] = []
+        self.recipients: Sequence[Recipient] = ()
         self.listed = False
 
 
@@ -109,6 +109,23 @@ class QueueEntry:
 class ModuleQueue:
     """What waits for one host (domain, account, list, program) of one module. `async for entry in queue` takes what is due."""
 
+    __slots__ = (
+        "_entries",
+        "_later",
+        "_listed",
+        "_places",
+        "_ready",
+        "_timed",
+        "active",
+        "host",
+        "module",
+        "queues",
+        "reason",
+        "released",
+        "target",
+        "until",
+    )
+
     def __init__(self, queues: Queues, module: str, host: str) -> None:
         self.queues = queues
         self.module = module
@@ -122,10 +139,13 @@ class ModuleQueue:
         """Set when the host is no more: its recipients are routed again, by that address (`Queues.reroute`)."""
         self.active = 0
         self._places: dict[int, _Place] = {}
-        self._ready: deque[_Place] = deque()
-        self._later: list[tuple[float, int]] = []
+        self._ready: deque[_Place] | None = (
+            None  # very many queues wait with nothing to do, and an empty deque is large
+        )
+        self._later: list[tuple[float, int]] | None = None
         self._entries: list[QueueEntry] = []
         self._listed = False
+        self._timed = 0.0
 
     def __len__(self) -> int:
         """How many messages are in it."""
@@ -162,7 +182,11 @@ class ModuleQueue:
         place = self._places.get(message.id)
         if place is None:
             place = self._places[message.id] = _Place(message)
-        place.recipients.extend(recipients)
+        more = list(recipients)
+        if place.recipients:
+            place.recipients = [*place.recipients, *more]
+        else:
+            place.recipients = message.recipients if more == message.recipients else more
         self._list(place)
 
     def _list(self, place: _Place) -> None:
@@ -176,8 +200,12 @@ class ModuleQueue:
         elif due <= self.queues.clock.now():
             if not place.listed:
                 place.listed = True
+                if self._ready is None:
+                    self._ready = deque()
                 self._ready.append(place)
         else:
+            if self._later is None:
+                self._later = []
             heapq.heappush(self._later, (due, place.message.id))
 
     def _send_back(self, place: _Place, target: Callable[[Recipient], str]) -> None:
@@ -206,16 +234,17 @@ class ModuleQueue:
         return max(due, self.until if self.until > now else 0.0)
 
     def _promote(self, now: float) -> None:
-        later = self._later
-        while later and later[0][0] <= now:
-            _, number = heapq.heappop(later)
+        while self._later and self._later[0][0] <= now:
+            _, number = heapq.heappop(self._later)
             place = self._places.get(number)
             if place is not None:
                 self._list(place)
+        if not self._later:
+            self._later = None
 
     def backlog(self) -> int:
         """How many messages are due."""
-        return len(self._ready)
+        return len(self._ready or ())
 
     def clear_delays(self) -> None:
         """Everything is due now."""
@@ -223,7 +252,7 @@ class ModuleQueue:
             self.until = 0.0
             self.reason = ""
             self.queues.spool.delay_queue(self.module, self.host, 0.0, "")
-        self._later.clear()
+        self._later = None
         for place in list(self._places.values()):
             for recipient in place.recipients:
                 recipient.due = 0.0
@@ -247,6 +276,7 @@ class ModuleQueue:
             entry = QueueEntry(self, place, due)
             self._entries.append(entry)
             return entry
+        self._ready = None
         return None
 
     def put_back(self, entry: QueueEntry) -> None:
@@ -296,10 +326,13 @@ class Queues:
         self._queues: dict[tuple[str, str], ModuleQueue] = {}
         self._runnable: dict[str, deque[ModuleQueue]] = {}
         self._timers: list[tuple[float, int, ModuleQueue]] = []
-        self._watched: list[tuple[float, int]] = []
+        self._watched: list[int] = []
+        self._watched_at: dict[int, list[int]] = {}
         self._serial = 0
         self._active: dict[str, int] = {}
         self._wake = trio.Event()
+        self._again: set[str | None] = set()
+        self._pace = Pace()
 
     # -- what modules say ---------------------------------------------------------------------------------------------
 
@@ -378,8 +411,7 @@ class Queues:
         self.spool.delay_queue(module, host, 0.0, "")
         queue.until = 0.0
         queue.target = target
-        queue._ready.clear()
-        queue._later.clear()
+        queue._ready = queue._later = None
         for place in list(queue._places.values()):
             place.listed = False
             queue._list(place)
@@ -387,10 +419,17 @@ class Queues:
         return count
 
     def reconsider(self, module: str | None = None) -> None:
-        """Something changed that may let queues go (a schedule, a setting, a new module): look at all of them again."""
-        for queue in self.all(module):
-            self._schedule(queue)
+        """Something changed that may let queues go (a schedule, a setting, a new module): look at all of them again soon."""
+        self._again.add(module)
         self._wake.set()
+
+    async def _reconsider(self) -> None:
+        modules, self._again = self._again, set()
+        every = None in modules
+        for queue in list(self._queues.values()):
+            if every or queue.module in modules:
+                self._schedule(queue)
+                await self._pace.step()
 
     def reject(self, message: QueuedMessage, text: str, queue: ModuleQueue | None = None) -> int:
         """Fail the recipients that wait, in one queue or in all; how many. Those in the hands of a module are left to it."""
@@ -428,6 +467,9 @@ class Queues:
         if queue.held or queue._listed:
             return
         if due > self.clock.now():
+            if queue._timed and queue._timed <= due:
+                return  # it is looked at then, or before
+            queue._timed = due
             self._serial += 1
             heapq.heappush(self._timers, (due, self._serial, queue))
         elif queue.active < self._channels(queue) and queue.backlog() > queue.active:
@@ -446,7 +488,9 @@ class Queues:
                 self._wake = trio.Event()
                 now = self.clock.now()
                 while self._timers and self._timers[0][0] <= now:
-                    queue = heapq.heappop(self._timers)[2]
+                    due, _, queue = heapq.heappop(self._timers)
+                    if queue._timed == due:
+                        queue._timed = 0.0
                     if self._queues.get((queue.module, queue.host)) is queue:
                         self._schedule(queue)
                 for name, runnable in self._runnable.items():
@@ -461,17 +505,19 @@ class Queues:
                             self._schedule(queue)
                         else:
                             self._schedule(queue)
-                self._look_after(now)
+                await self._look_after(now)
                 pause = _LOOK if self._queues else math.inf
                 if self._timers:
                     pause = min(pause, max(_TICK, self._timers[0][0] - now))
                 if self._watched:
-                    pause = min(pause, max(_TICK, self._watched[0][0] - now))
+                    pause = min(pause, max(_TICK, self._watched[0] - now))
                 with trio.move_on_after(pause):
                     await self._wake.wait()
                 if now - looked >= _LOOK or now < looked:
                     looked = now
-                    self.reconsider()
+                    self._again.add(None)
+                if self._again:
+                    await self._reconsider()
 
     async def _process(self, module: DeliveryModule, queue: ModuleQueue) -> None:
         try:
@@ -524,8 +570,19 @@ class Queues:
             for age in self._ages(recipient):
                 moments.append(message.arrived + age)
         if moments:
-            heapq.heappush(self._watched, (min(max(min(moments), now), now + _WATCH), message.id))
-            self._wake.set()
+            self._watch_at(min(max(min(moments), now), now + _WATCH), message.id)
+
+    def _watch_at(self, moment: float, number: int) -> None:
+        """Messages are many, so they stand together by whole seconds."""
+        second = math.ceil(moment)
+        together = self._watched_at.get(second)
+        if together is None:
+            self._watched_at[second] = [number]
+            heapq.heappush(self._watched, second)
+            if self._watched[0] == second:
+                self._wake.set()
+        else:
+            together.append(number)
 
     def _ages(self, recipient: Recipient) -> Iterable[float]:
         if recipient.route is None:
@@ -548,40 +605,43 @@ class Queues:
         keep: Callable[[str], int | None] | None = getattr(module, "keep", None)
         return None if keep is None else keep(host)
 
-    def _look_after(self, now: float) -> None:
+    async def _look_after(self, now: float) -> None:
         """Warn about and fail what has waited too long."""
-        while self._watched and self._watched[0][0] <= now:
-            _, number = heapq.heappop(self._watched)
-            message = self.spool.live.get(number)
-            if message is None or message.done:
+        while self._watched and self._watched[0] <= now:
+            for number in self._watched_at.pop(heapq.heappop(self._watched)):
+                message = self.spool.live.get(number)
+                if message is not None and not message.done:
+                    self._look_at(message, now)
+                    await self._pace.step()
+
+    def _look_at(self, message: QueuedMessage, now: float) -> None:
+        age = now - message.arrived
+        warned: list[Recipient] = []
+        expired: list[Recipient] = []
+        for recipient in message.waiting:
+            if recipient.route is None:
                 continue
-            age = now - message.arrived
-            warned: list[Recipient] = []
-            expired: list[Recipient] = []
-            for recipient in message.waiting:
-                if recipient.route is None:
-                    continue
-                module, host = self.modules.get(recipient.route.module), recipient.route.host
-                keep = self._keep(module, host)
-                if keep is not None and age >= keep and not recipient.taken:
-                    expired.append(recipient)
-                    continue
-                steps = self._warnings(module, host)
-                before = recipient.warned
-                while recipient.warned < len(steps) and age >= steps[recipient.warned]:
-                    recipient.warned += 1
-                if recipient.warned > before:
-                    warned.append(recipient)
-            for recipient in expired:
-                text = f"delivery time expired: {recipient.reason}" if recipient.reason else "delivery time expired"
-                self.finish(message, [recipient], Outcome(Kind.FAILED, "5.4.7", text))
-            if expired:
-                self.forget(message)
-            if warned:
-                self.spool.note(message, warned)
-                assert self.dequeuer is not None
-                self.dequeuer.warn(message, warned)
-            if any(recipient.taken for recipient in message.waiting) and not warned and not expired:
-                heapq.heappush(self._watched, (now + NO_RESULT, number))
-            else:
-                self._watch(message)
+            module, host = self.modules.get(recipient.route.module), recipient.route.host
+            keep = self._keep(module, host)
+            if keep is not None and age >= keep and not recipient.taken:
+                expired.append(recipient)
+                continue
+            steps = self._warnings(module, host)
+            before = recipient.warned
+            while recipient.warned < len(steps) and age >= steps[recipient.warned]:
+                recipient.warned += 1
+            if recipient.warned > before:
+                warned.append(recipient)
+        for recipient in expired:
+            text = f"delivery time expired: {recipient.reason}" if recipient.reason else "delivery time expired"
+            self.finish(message, [recipient], Outcome(Kind.FAILED, "5.4.7", text))
+        if expired:
+            self.forget(message)
+        if warned:
+            self.spool.note(message, warned)
+            assert self.dequeuer is not None
+            self.dequeuer.warn(message, warned)
+        if any(recipient.taken for recipient in message.waiting) and not warned and not expired:
+            self._watch_at(now + NO_RESULT, message.id)
+        else:
+            self._watch(message)
