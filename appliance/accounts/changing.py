@@ -12,7 +12,7 @@ from appliance.accounts.acl import allowed_flags, need, rights_of
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError, pack, unpack
 from appliance.accounts.columns import pick, words
-from appliance.accounts.frames import Placed
+from appliance.accounts.frames import Moved, Placed
 from appliance.accounts.reading import FlagTuple
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
@@ -131,14 +131,16 @@ async def remove(state: State, session: Session, number: int, packed: bytes) -> 
     return await remove_messages(state, view.box, indices)
 
 
-async def remove_messages(state: State, box: Box, indices: list[int]) -> bytes:
-    """Take messages out of a mailbox, durably; their UIDs packed."""
+async def remove_messages(state: State, box: Box, indices: list[int], *, moved: bool = False) -> bytes:
+    """Take messages out of a mailbox, durably; their UIDs packed. `moved`: the journal says that they go, so no K must come
+    before they are gone: a crash between would leave them here and there."""
     if not indices:
         return b""
     founds = box.founds(indices)
     await state.ensure(box, modseqs=1)
     if isinstance(box.store, MdirStore):
-        await state.barrier()
+        if not moved:
+            await state.barrier()
         with box.moving():
             await state.shared.disk.run(_unlink, box.store, founds)
             await _gone(state, box, indices)
@@ -254,12 +256,13 @@ async def copy(
     state.wrote(box, max(0, size - box.size))
     if not is_mdir:
         box.size = size
-    await settle(state, [(box, placed)])
+    moved = Moved(source.name, source.info.id, [found.uid for found in founds]) if move else None
+    await settle(state, [(box, placed)], moved)
     state.publish(box)
     new = pack(place.uid for place in placed)
     old = pack(found.uid for found in founds)
     if move:
-        await remove_messages(state, source, indices)
+        await remove_messages(state, source, indices, moved=True)
     return box.info.validity, old, new
 
 

@@ -1,7 +1,7 @@
 """What the accounts room writes into the journal, W and K frames, and the records that ride in the deliverers' D frames.
 
     W  about to write: a mailbox, its length before, and the marks below which its numbers may be given out from now on;
-       or, with `placed`, what a client's APPEND, COPY or MOVE has written
+       or, with `placed`, what a client's APPEND, COPY or MOVE has written, and with `moved` what is to go for it elsewhere
     K  all that was written to the account before is safe on disk
 
 Accounts go by their full name: a rename waits for a K, so a name between two K frames is one account.
@@ -16,7 +16,7 @@ from typing import Any, Final
 from appliance.kernel.journal import Frame, FrameType
 from appliance.kernel.packing import PackingError, Value, pack, unpack
 
-__all__ = ["Placed", "Safe", "Writing", "decode", "pack_record", "unpack_record"]
+__all__ = ["Moved", "Placed", "Safe", "Writing", "decode", "pack_record", "unpack_record"]
 
 _VERSION: Final = 2
 
@@ -57,6 +57,15 @@ class Placed:
 
 
 @dataclass(slots=True)
+class Moved:
+    """UIDs that leave a mailbox, one for each message placed, in the same order: a MOVE is one act, after a crash too."""
+
+    mailbox: str
+    number: int
+    uids: list[int]
+
+
+@dataclass(slots=True)
 class Writing:
     """`length` -1: nothing is going to be written behind it, only the marks count. For an .mdir it is the next UID.
     `generation` counts how often the file was written anew: offsets of another one mean nothing."""
@@ -69,11 +78,15 @@ class Writing:
     uid_mark: int
     modseq_mark: int
     placed: list[Placed] = field(default_factory=list)
+    moved: Moved | None = None
 
     def frame(self) -> Frame:
         fields: list[Value] = [_VERSION, self.account, self.mailbox, self.number, self.generation, self.length]
         placed: list[Value] = [place.fields() for place in self.placed]
-        return Frame(FrameType.WRITING, pack([*fields, self.uid_mark, self.modseq_mark, placed]))
+        fields += [self.uid_mark, self.modseq_mark, placed]
+        if self.moved is not None:
+            fields.append([self.moved.mailbox, self.moved.number, list(self.moved.uids)])
+        return Frame(FrameType.WRITING, pack(fields))
 
 
 @dataclass(slots=True)
@@ -96,7 +109,8 @@ def decode(frame: Frame) -> Writing | Safe | None:
             return Safe(fields[1])
         _, account, mailbox, number, generation, length, uid_mark, modseq_mark, placed = fields[:9]
         made = [Placed(*place) for place in placed]
-        return Writing(account, mailbox, number, generation, length, uid_mark, modseq_mark, made)
+        moved = Moved(*fields[9]) if len(fields) > 9 else None
+        return Writing(account, mailbox, number, generation, length, uid_mark, modseq_mark, made, moved)
     except (PackingError, TypeError, ValueError, IndexError):
         return None
 

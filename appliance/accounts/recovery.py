@@ -3,12 +3,13 @@
 For every mailbox that was about to be written since its account was last safe:
 
 - the marks of the W frames count, so no number is given out twice;
-- an .mbox is checked from the length in its first W on, message by message, against what deliverers and clients recorded; it is
-  cut at the first one that is not there as recorded, never before that length;
-- what was cut of deliveries is stored again, in order, under its old UID, with the content that the spool still has. What a
-  client wrote was synced before it was answered, so nothing of it can be missing;
+- an .mbox is checked from the length in its first W on, message by message, against what deliverers and clients recorded; one
+  that is not there as recorded costs no other one, and the file is cut behind the last good one, never before that length;
+- what is missing of deliveries is stored again under its old UID, with the content that the spool still has. What a client
+  wrote was synced before it was answered, so nothing of it can be missing;
 - whole messages that no record speaks of were never answered for: they go (a delivery of them comes again);
-- of an .mdir, files that are not as recorded are removed, missing ones are written again.
+- of an .mdir, files that are not as recorded are removed, missing ones are written again;
+- what was moved and has arrived leaves the mailbox that it came from.
 
 Then the mailboxes are synced, `account.info` written, and K frames stand in the journal.
 """
@@ -20,14 +21,14 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from appliance.accounts.box import Box
-from appliance.accounts.frames import Placed, Safe, Writing, decode, unpack_record
+from appliance.accounts.frames import Moved, Placed, Safe, Writing, decode, unpack_record
 from appliance.accounts.state import Shared, State
 from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, Position
-from appliance.mailstore.flags import INTERNAL
+from appliance.mailstore.flags import EXPUNGED, INTERNAL
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
-from appliance.mailstore.store import Found, Record
+from appliance.mailstore.store import Damaged, Found, Record
 from appliance.objects.domain import Account
 
 __all__ = ["Redo", "Replay"]
@@ -53,6 +54,8 @@ class _Mailbox:
     uid_mark: int = 0
     modseq_mark: int = 0
     placed: list[tuple[Placed, Content | None]] = field(default_factory=list)
+    moved: list[tuple[Moved, list[int]]] = field(default_factory=list)
+    """What leaves other mailboxes, with the UIDs that it has here."""
 
 
 @dataclass(slots=True)
@@ -91,7 +94,9 @@ class Replay:
             mailbox.generation = known.generation
         mailbox.uid_mark = max(mailbox.uid_mark, known.uid_mark)
         mailbox.modseq_mark = max(mailbox.modseq_mark, known.modseq_mark)
-        mailbox.placed.extend((place, None) for place in known.placed)
+        mailbox.placed.extend((place, None) for place in known.placed if place.generation == known.generation)
+        if known.moved is not None:
+            mailbox.moved.append((known.moved, [place.uid for place in known.placed]))
 
     async def finish(self, stored: AsyncIterator[Redo] | None = None) -> list[str]:
         """Make all accounts whole; the names of those that were touched. OSError: the server cannot start."""
@@ -119,6 +124,7 @@ class Replay:
     async def _account(self, account: Account, replay: _Account) -> None:
         state = State(account, self._shared)
         await state.peek()
+        leaving: list[tuple[Moved, list[int]]] = []
         for name, mailbox in replay.mailboxes.items():
             box = state.boxes.get(name)
             if box is None or (box.info.id != mailbox.number and not state.rebuilt):
@@ -128,40 +134,54 @@ class Replay:
             box.info.file_size = -1
             if mailbox.length >= 0:
                 if isinstance(box.store, MdirStore):
-                    await self._mdir(box, box.store, mailbox)
+                    there = await self._mdir(box, box.store, mailbox)
                 else:
-                    await self._mbox(box, box.store, mailbox)
+                    there = await self._mbox(box, box.store, mailbox)
+                for moved, made in mailbox.moved:
+                    leaving.append((moved, [uid for uid, new in zip(moved.uids, made, strict=False) if new in there]))
             box.dirty = True
+        for moved, uids in leaving:
+            box = state.boxes.get(moved.mailbox)
+            if box is not None and uids and (box.info.id == moved.number or state.rebuilt):
+                await self._shared.disk.run(_expunge, box.store, set(uids))
+                box.dirty = True
         state.info_behind = True
         state.echo = True
         await state.barrier()
         self._shared.log.low("%s: checked after a restart", account.full_name)
 
-    async def _mbox(self, box: Box, store: MboxStore, mailbox: _Mailbox) -> None:
+    async def _mbox(self, box: Box, store: MboxStore, mailbox: _Mailbox) -> set[int]:
+        """The UIDs of the recorded messages that are there in the end."""
         disk, start = self._shared.disk, mailbox.length
         placed = sorted(mailbox.placed, key=lambda entry: entry[0].start)
         placed = [entry for entry in placed if entry[0].start >= start]
-        expected = [(place.start, place.uid, place.length, place.crc) for place, _ in placed]
-        synced = [number for number, (_, content) in enumerate(placed) if content is None]
-        good, end, strays = await disk.run(_check_mbox, store, start, expected, synced)
-        if strays:
-            self._shared.log.problem("%s: %d messages without a record are removed", box.name, strays)
-        await disk.run(_cut, store, end)
-        size = end
-        for place, content in placed[good:]:
-            record = await self._record(store, place, content)
-            if record is not None:
-                _, size = await disk.run(_append, store, size, record)
+        expected = [(place.start, place.uid, place.length, place.crc, content is None) for place, content in placed]
+        checked = await disk.run(_check_mbox, store, start, expected)
+        if checked.strays:
+            self._shared.log.problem("%s: %d pieces without a record are removed", box.name, checked.strays)
+        there = {placed[number][0].uid for number in checked.good}
+        size = checked.end
+        for number, (place, content) in enumerate(placed):
+            if number not in checked.good and place.uid not in there:
+                record = await self._record(store, place, content)
+                if record is not None:
+                    _, size = await disk.run(_append, store, size, record)
+                    there.add(place.uid)
+        return there
 
-    async def _mdir(self, box: Box, store: MdirStore, mailbox: _Mailbox) -> None:
+    async def _mdir(self, box: Box, store: MdirStore, mailbox: _Mailbox) -> set[int]:
         disk = self._shared.disk
         expected = {place.uid: (place.length, place.crc) for place, _ in mailbox.placed}
-        good = await disk.run(_check_mdir, store, mailbox.length, expected)
+        # What a client was told is durable since then: it stays whatever it looks like.
+        synced = {place.uid for place, content in mailbox.placed if content is None}
+        there = await disk.run(_check_mdir, store, mailbox.length, expected, synced)
         for place, content in mailbox.placed:
-            if place.uid >= mailbox.length and place.uid not in good:
+            if place.uid >= mailbox.length and place.uid not in there:
                 record = await self._record(store, place, content)
                 if record is not None:
                     await disk.run(_append, store, 0, record)
+                    there.add(place.uid)
+        return there
 
     async def _record(self, store: MboxStore | MdirStore, place: Placed, content: Content | None) -> Record | None:
         data = None if content is None else await content()
@@ -181,40 +201,77 @@ def _append(files: Files, store: MboxStore | MdirStore, size: int, record: Recor
     return store.append(files, size, [record])
 
 
-def _cut(files: Files, store: MboxStore, size: int) -> None:
-    if files.stat(store.path).size > size:
-        files.truncate(store.path, size)
+def _expunge(files: Files, store: MboxStore | MdirStore, uids: set[int]) -> None:
+    """Take messages out, those that are gone already apart."""
+    if isinstance(store, MdirStore):
+        store.remove(files, [message for message in store.names(files) if message.uid in uids])
+        return
+    found = [message for message in store.scan(files).messages if message.uid in uids]
+    store.set_flags(files, [(message, message._replace(flags=message.flags | EXPUNGED)) for message in found])
+
+
+@dataclass(slots=True)
+class _Checked:
+    """`good`: which of the expected are there; `end`: where the file ends now; `strays`: pieces that were taken out."""
+
+    good: set[int]
+    end: int
+    strays: int = 0
 
 
 def _check_mbox(
-    files: Files,
-    store: MboxStore,
-    start: int,
-    expected: Sequence[tuple[int, int, int, int]],
-    synced: Sequence[int],
-) -> tuple[int, int, int]:
-    """How many are there as recorded, where the file is to be cut, and how many unrecorded ones before that were marked
-    as expunged. `synced`: those whose presence proves that everything before them reached the disk."""
-    last_synced = -1
-    for number in synced:
-        begin, uid, length, crc = expected[number]
-        if store.verified(files, begin, [(uid, length, crc)])[0]:
-            last_synced = number
+    files: Files, store: MboxStore, start: int, expected: Sequence[tuple[int, int, int, int, bool]]
+) -> _Checked:
+    """Look for each message, (offset, UID, length, CRC, told to a client), and take out what nobody has recorded.
+
+    One that is not as recorded never costs another one: what lies between two good ones is marked as expunged, or
+    written over where it is no mailbox, and the file is cut behind the last good one only. A message that is not at its
+    offset is looked for by its UID; and one that a client was told of stays even if its bytes are not the recorded ones.
+    """
+    good: dict[int, tuple[int, int]] = {}
+    places: dict[int, tuple[int, int]] | None = None
+    for number, (begin, uid, length, crc, told) in enumerate(expected):
+        there, end = store.verified(files, begin, [(uid, length, crc)])
+        if not there:
+            if places is None:
+                places = store.where(files, start)
+            begin, behind = places.get(uid, (-1, -1))
+            if begin < 0:
+                continue
+            there, end = store.verified(files, begin, [(uid, length, crc)])
+            if not there and not told:
+                continue
+            end = end if there else behind
+        good[number] = begin, end
     at = start
     strays = 0
-    for number, (begin, uid, length, crc) in enumerate(expected):
-        good, end = (0, begin) if begin < at else store.verified(files, begin, [(uid, length, crc)])
-        if begin > at and good and number <= last_synced:
-            strays += store.strike(files, at, begin)
-        elif begin != at:
-            return number, at, strays
-        if not good:
-            return number, at, strays
+    kept: set[int] = set()
+    for number, (begin, end) in sorted(good.items(), key=lambda item: item[1]):
+        if begin < at:
+            if end > at:
+                continue  # two records of one place: the first one counts
+            kept.add(number)
+            continue
+        if begin > at:
+            strays += _take_out(files, store, at, begin)
+        kept.add(number)
         at = end
-    return len(expected), at, strays
+    if files.stat(store.path).size > at:
+        files.truncate(store.path, at)
+    return _Checked(kept, at, strays)
 
 
-def _check_mdir(files: Files, store: MdirStore, first: int, expected: dict[int, tuple[int, int]]) -> set[int]:
+def _take_out(files: Files, store: MboxStore, begin: int, end: int) -> int:
+    try:
+        return store.strike(files, begin, end)
+    except Damaged:
+        store.blank(files, begin, end)
+        return 1
+
+
+def _check_mdir(
+    files: Files, store: MdirStore, first: int, expected: dict[int, tuple[int, int]], synced: set[int]
+) -> set[int]:
     good: set[int] = set()
     bad: list[Found] = []
     for message in store.names(files):
@@ -222,7 +279,7 @@ def _check_mdir(files: Files, store: MdirStore, first: int, expected: dict[int, 
             continue
         wanted = expected.get(message.uid)
         data = files.read_bytes(store.file_of(message))
-        if wanted is not None and (len(data), crc32(data)) == wanted:
+        if message.uid in synced or (wanted is not None and (len(data), crc32(data)) == wanted):
             good.add(message.uid)
             store.fresh[message.uid] = store.file_of(message)
         else:

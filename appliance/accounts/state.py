@@ -257,8 +257,11 @@ class State:
     async def reread(self, box: Box) -> None:
         """Another program changed the mailbox: look again."""
         self.log.problem("%s: mailbox %s was changed by another program", self.name, box.name)
-        if box.unsafe or box.dirty:
+        if box.unsafe or box.dirty or self.echo:
             await self.barrier()
+        # Records that deliverers still have to write speak of the file as it was; what they speak of is safe by now.
+        box.info.generation += 1
+        self.info_behind = True
         box.loaded = box.stamped = False
         box.foreign.clear()
         before = set(box.table.uids)

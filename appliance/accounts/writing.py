@@ -13,7 +13,7 @@ from zlib import crc32
 
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
-from appliance.accounts.frames import Placed, Writing
+from appliance.accounts.frames import Moved, Placed, Writing
 from appliance.accounts.state import State
 from appliance.formats.bodystructure import summary
 from appliance.formats.wire import wire_size
@@ -257,13 +257,13 @@ def _take(files: Files, store: Store, size: int, record: Record, source: str) ->
     return store.take(files, size, record, source)
 
 
-async def settle(state: State, written: Sequence[tuple[Box, Sequence[Placed]]]) -> None:
+async def settle(state: State, written: Sequence[tuple[Box, Sequence[Placed]]], moved: Moved | None = None) -> None:
     """Clients' writes are on disk, and the journal knows which messages are whole: one flush for all of them."""
     ticket: Ticket | None = None
     for box, placed in written:
         info = box.info
         writing = Writing(
-            state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed)
+            state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed), moved
         )
         ticket = state.shared.journal.append(writing.frame())
     if ticket is not None:

@@ -255,6 +255,37 @@ class MboxStore:
         finally:
             files.close(handle)
 
+    def where(self, files: Files, start: int) -> dict[int, tuple[int, int]]:
+        """UIDs of what stands behind `start`, with begin and end of each; as far as it can be read, and with no look at
+        whether it is whole."""
+        handle = files.open(self.path)
+        found: dict[int, tuple[int, int]] = {}
+        try:
+            size = files.size(handle)
+            while size > start and files.pread(handle, 1, size - 1) != b"\n":
+                tail = files.pread(handle, min(_CHUNK, size - start), max(start, size - _CHUNK))
+                size -= len(tail) - tail.rfind(b"\n") - 1
+            for begin, line, _, end in _walk(files, handle, start, size):
+                if (match := _OURS.search(line)) is not None:
+                    found.setdefault(int(match[2]), (begin, end))
+        except Damaged:
+            pass
+        finally:
+            files.close(handle)
+        return found
+
+    def blank(self, files: Files, start: int, end: int) -> None:
+        """Put one message that is marked as expunged over all that lies from `start` to `end`: rubbish between messages
+        that are to stay where they are. It goes when the file is compacted."""
+        line = from_line(Record(0, EXPUNGED, 0, 0, b"", ()))
+        rest = end - start - len(line)
+        filling = line + b"." * (rest - 2) + b"\n\n"[max(0, 2 - rest) :] if rest > 0 else b"\n" * (end - start)
+        handle = files.open(self.path, write=True)
+        try:
+            files.pwrite(handle, filling, start)
+        finally:
+            files.close(handle)
+
     def compact(self, files: Files, without: Container[int] = ()) -> dict[int, int]:
         """Write the file again without its expunged messages and those at the places `without`: synced, in place in one
         step, the directory synced. The new places of the messages by their old ones."""
@@ -338,7 +369,7 @@ def _is_from_line(line: bytes) -> bool:
 
 
 def _walk(files: Files, handle: int, start: int, size: int) -> Iterator[tuple[int, bytes, int, int]]:
-    """(begin, From-line, content offset, end) of each message behind `start`, in order. Damaged where that is not a mailbox."""
+    """(begin, From-line, content offset, end) of each message from `start` to `size`, in order. Damaged where that is not a mailbox."""
     if start >= size:
         return
     if files.pread(handle, 1, size - 1) != b"\n":
@@ -351,7 +382,7 @@ def _walk(files: Files, handle: int, start: int, size: int) -> Iterator[tuple[in
     rest = b""
     while offset < size:
         # `rest` are bytes already looked at that may be the beginning of a mark or of its line.
-        chunk = files.pread(handle, _CHUNK, offset + len(rest))
+        chunk = files.pread(handle, min(_CHUNK, max(0, size - offset - len(rest))), offset + len(rest))
         if not chunk and not rest:
             break
         data = rest + chunk

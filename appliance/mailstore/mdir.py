@@ -101,7 +101,11 @@ class MdirStore:
             found[message.uid] = message
             if name != file_name(message):
                 self.odd[message.uid] = name
-        return [found[uid] for uid in sorted(found)]
+        # In parts: one long sort of a million numbers would hold all other threads.
+        parts: dict[int, list[int]] = {}
+        for uid in found:
+            parts.setdefault(uid >> 15, []).append(uid)
+        return [found[uid] for part in sorted(parts) for uid in sorted(parts[part])]
 
     def append(self, files: Files, size: int, records: Sequence[Record]) -> tuple[list[int], int]:
         made: list[str] = []

@@ -113,6 +113,10 @@ async def check(into: Path, marks: Sequence[tuple[str, str, int, int]], story: S
             for row in rows:
                 assert row.content in story.contents, "a torn message"
                 assert row.size == len(row.content or b"")
+        moved = to_wire(message(101))
+        assert sum(content == moved for place in found.values() for content in place.values()) <= 1, (
+            "MOVE has doubled it"
+        )
         other = "deep/Other" if "deep/Other" in there else "Other"
         if any(kind == "made" for kind, *_ in marks):
             assert other in there
