@@ -98,7 +98,9 @@ async def _act(run: Run, rule: CompiledRule, doer: Doer, log: Logger) -> bool:
             elif not await _done(run, rule, number, action, doer):
                 return False
         except ActionFailed as failure:
-            log.problem(
+            # A mistake in a rule that sends mail back has to be seen at the usual log level.
+            log.record(
+                1 if failure.verdict == "reject" else 3,
                 "[%d] RULES(%s) rule '%s': %s failed: %s",
                 run.number,
                 run.scope,

@@ -180,7 +180,7 @@ async def test_mailboxes_of_other_accounts(house: House) -> None:
 @pytest.mark.feature("RULE-062", "RULE-019")
 async def test_errors_name_the_rule_and_the_word(house: House) -> None:
     cli = await house.cli()
-    for account, rule, words in (
+    wrong: list[tuple[str, Value, tuple[str, ...]]] = [
         ("ann", ["5", "one", [["Subjct", "is", "x"]], []], ('Rule "one"', "condition 1", "Subjct")),
         ("ann", ["5", "two", [["Any Route", "is", "x"]], []], ('Rule "two"', "Any Route", "server only")),
         ("ann", ["5", "three", [], [["Discrad"]]], ('Rule "three"', "action 1", "Discrad")),
@@ -188,7 +188,8 @@ async def test_errors_name_the_rule_and_the_word(house: House) -> None:
         ("ann", ["12", "five", [], []], ("priority", "12")),
         ("server", ["5", "six", [], [["Store in", "Work"]]], ("~account/mailbox",)),
         ("ann", ["5", "seven", [], [["Redirect to", "no address"]]], ("no address",)),
-    ):
+    ]
+    for account, rule, words in wrong:
         command = "SetServerRules" if account == "server" else f"SetAccountRules {account}"
         with pytest.raises(Refusal) as refusal:
             await cli(f"{command} {render([rule])}")
