@@ -32,6 +32,7 @@ from appliance.modules.local.settings import LOCAL
 from appliance.objects import declarations as d
 from appliance.objects import operations as object_operations
 from appliance.objects.domains import Domains
+from appliance.objects.security import DomainSecurity
 from appliance.router.router import ROUTER, Router
 from webadmin.app import application
 from webadmin.domain_pages import DomainPages
@@ -140,6 +141,7 @@ class Office:
         self.router.first.append(steps.first)
         self.router.final.append(steps.final)
         object_operations.declare(self.domains, self.operations)
+        DomainSecurity(self.domains, clock).declare(self.operations)
         self.router.declare(self.operations)
         components.declare(self.operations, registry, records.source("SYSTEM"))
         declare_sessions(self.operations, self.sessions)
