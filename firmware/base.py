@@ -25,6 +25,8 @@ DIRECTORIES = (
 FORMAT = 1
 _FORMAT_FILE = os.path.join("Settings", "Format.settings")
 _GROUP = "mail"
+_MODE = 0o2750
+_SUBMITTED_MODE = 0o3730
 
 
 class BaseError(Exception):
@@ -43,7 +45,7 @@ def prepare(base: str) -> None:
             path = os.path.join(base, name)
             if not files.exists(path):
                 files.mkdir(path, mode=0o750)
-                _give_to_group(path)
+                _give_to_group(path, _SUBMITTED_MODE if name == "Submitted" else _MODE)
         files.sync_directory(base)
         path = os.path.join(base, _FORMAT_FILE)
         if not files.exists(path):
@@ -65,16 +67,17 @@ def _format(data: bytes) -> int:
     return int(text) if isinstance(text, str) and text.isdigit() else FORMAT
 
 
-def _give_to_group(path: str) -> None:
+def _give_to_group(path: str, mode: int = _MODE) -> None:
     """Members of the group `mail` may look, where there is such a group and we may give to it. What is made in the directory
-    later gets its group (the bit "set group")."""
+    later gets its group (the bit "set group"). Into Submitted they may put files, which nobody else of them sees or moves:
+    what is there counts as trusted."""
     if sys.platform == "win32":
         return
     import grp
 
     with suppress(KeyError, PermissionError):
         os.chown(path, -1, grp.getgrnam(_GROUP).gr_gid)
-        os.chmod(path, 0o2750)  # noqa: S103 - nothing for others
+        os.chmod(path, mode)
 
 
 class Lock:

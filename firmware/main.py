@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from appliance.kernel.tasks import TaskStatus
     from appliance.server import Server
 
+#: Programs that come with the server; the first word of the command line names one.
+BRIDGES = ("scan-clamav", "scan-spamd", "scan-rspamd")
+PROGRAMS = ("mail", "sendmail")
+
 #: Seconds after the start at which root is given up for good (--dropRoot).
 DROP_AFTER = 60.0
 
@@ -26,6 +30,16 @@ DROP_AFTER = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the exit status. 2: a wrong command line, 1: it could not start or failed."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and (called := os.path.basename(sys.argv[0])) in PROGRAMS:
+        given.insert(0, called)  # a link to us stands in the place of the system's program
+    if given and given[0] in PROGRAMS:
+        from firmware.submitting import main as submit
+
+        return submit(given)
+    if given and given[0] in BRIDGES:
+        from firmware.bridges import main as scan
+
+        return scan(given)
     words = {word.lower() for word in given}
     if words & {"--help", "-h"}:
         sys.stdout.write(USAGE)
@@ -71,6 +85,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
     from appliance.kernel.files import OsFiles
     from appliance.kernel.supervisor import ComponentFailed
     from appliance.server import Server, ServerOptions
+    from firmware.bridges import own_program
 
     raise_descriptor_limit()
     os.umask(0o027)
@@ -92,6 +107,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
             options.log_all,
             sys.stdout.buffer.write if options.log_to_console else None,
             os_log,
+            programs=own_program,
         ),
         disk=WorkerDisk(files),
         provision=apply if provision is not None else None,

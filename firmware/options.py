@@ -87,6 +87,11 @@ USAGE = """usage: pillarbox [OPTION [PARAMETER]]...
   --noLockFile          make no ProcessID file
   --dropRoot            give up root for good after the start
   --Version, --Help
+
+programs that come with it:
+  pillarbox sendmail, pillarbox mail          submit a message; also by links of these names
+  pillarbox scan-clamav, scan-spamd, scan-rspamd
+                        external filters for ClamAV, SpamAssassin, rspamd (--help tells more)
 """
 
 
