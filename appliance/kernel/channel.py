@@ -92,6 +92,9 @@ class Wire(Protocol):
         ...
 
     def close(self) -> None: ...
+    def silent(self) -> bool:
+        """Nothing waits to be received, not even an end."""
+        ...
 
 
 class SocketWire:
@@ -120,6 +123,15 @@ class SocketWire:
     def close(self) -> None:
         trio.lowlevel.notify_closing(self.number)
         self.socket.close()
+
+    def silent(self) -> bool:
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return True
+        except OSError:
+            pass
+        return False
 
 
 class Channel:
@@ -242,6 +254,11 @@ class Channel:
             return await self.receive(limit)
         finally:
             self.timeout = patience
+
+    @property
+    def silent(self) -> bool:
+        """The peer has said nothing and has not ended since the last receive: an idle connection can be used again."""
+        return not (self._closed or self._broken or self._restored) and self._wire.silent()
 
     def restore(self, data: bytes) -> None:
         """Give back bytes that were received and not used, for the next protocol on this connection."""

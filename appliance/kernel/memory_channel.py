@@ -99,6 +99,9 @@ class MemoryWire:
         if self._closed or woken:
             raise trio.ClosedResourceError
 
+    def silent(self) -> bool:
+        return not (self._in.pieces or self._in.ended or self._in.reset)
+
     def end(self) -> None:
         self._out.ended = True
         self._out.wake()

@@ -97,6 +97,11 @@ class Schedule:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
 
+    @property
+    def unlimited(self) -> bool:
+        """There is no schedule: something may go out at any time."""
+        return not self.settings[ELEMENTS]
+
     def window_open(self) -> bool:
         """Whether the time of day allows traffic."""
         rows = self.settings[ELEMENTS]

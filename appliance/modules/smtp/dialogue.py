@@ -67,13 +67,15 @@ class Answers:
 class Dialogue:
     """Not for two tasks at a time. Close the channel when it is done."""
 
-    __slots__ = ("_channel", "_client", "_dirty", "_log")
+    __slots__ = ("_channel", "_client", "_dirty", "_log", "in_doubt")
 
     def __init__(self, channel: Channel, log: Logger) -> None:
         self._channel = channel
         self._client = SmtpClient()
         self._log = log
         self._dirty = False
+        self.in_doubt = False
+        """A message was sent as a whole and has no answer yet: the other server may have taken it."""
 
     @property
     def dsn(self) -> bool:
@@ -93,23 +95,27 @@ class Dialogue:
     async def _answer(self, limit: float = _COMMAND) -> Reply:
         """The next answer. Raises Disconnected."""
         client, channel = self._client, self._channel
-        channel.timeout = limit
         greeted = client.greeted
+        channel.timeout = limit
         try:
-            with trio.move_on_after(limit) as scope:
-                while True:
-                    if out := client.data_to_send():
-                        await channel.send(out)
-                    answer = client.next_answer()
-                    if answer is not None:
-                        break
-                    if out := client.data_to_send():
-                        await channel.send(out)
-                    data = await channel.receive()
-                    if not data:
-                        raise Disconnected("the connection was closed by the other server")
-                    client.receive(data)
-            if scope.cancelled_caught:
+            out = client.data_to_send()
+            answer = None if out else client.next_answer()  # most answers of a batch are there already
+            if answer is None:
+                with trio.CancelScope(deadline=trio.current_time() + limit):
+                    while True:
+                        if out or (out := client.data_to_send()):
+                            await channel.send(out)
+                            out = b""
+                        answer = client.next_answer()
+                        if answer is not None:
+                            break
+                        if out := client.data_to_send():
+                            continue
+                        data = await channel.receive()
+                        if not data:
+                            raise Disconnected("the connection was closed by the other server")
+                        client.receive(data)
+            if answer is None:
                 raise Disconnected(f"no answer within {limit:g} seconds")
         except (ChannelError, ProtocolError) as error:
             raise Disconnected(str(error)) from None
@@ -237,11 +243,14 @@ class Dialogue:
                     await channel.send(last)
                 last = writer.feed(chunk)
             # The final dot goes in one piece with the end of the text: some firewalls lose it otherwise.
+            self.in_doubt = True
             await channel.send(last + writer.finish())
         except ChannelError as error:
             raise Disconnected(str(error)) from None
         self._client.message_sent()
-        return await self._answer(_END)
+        reply = await self._answer(_END)
+        self.in_doubt = False
+        return reply
 
     async def quit(self) -> None:
         """QUIT; how it is answered does not matter."""
@@ -250,3 +259,9 @@ class Dialogue:
             await self._answer(10.0)
         except Disconnected:
             pass
+
+    def leave(self) -> None:
+        """QUIT, and close without waiting for anything."""
+        self._client.quit()
+        self._channel.send_now(self._client.data_to_send())
+        self._channel.close()

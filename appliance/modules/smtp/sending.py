@@ -26,6 +26,7 @@ from appliance.modules.smtp.connecting import Connector, Unreachable
 from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
 from appliance.modules.smtp.dialogue import Refused as Declined
 from appliance.modules.smtp.hosts import dedicated_queue, split_queue
+from appliance.modules.smtp.keeping import Keeper, Link
 from appliance.modules.smtp.names import Unresolved
 from appliance.modules.smtp.retries import retry_delay, warning_ages
 from appliance.modules.smtp.routing import MODULE, WAKEUP_QUEUE, WAKEUP_USER
@@ -58,6 +59,11 @@ _LETTERS: Final = {"N": "NEVER", "S": "SUCCESS", "F": "FAILURE", "D": "DELAY"}
 class Line(Protocol):
     """The schedule of outgoing traffic."""
 
+    @property
+    def unlimited(self) -> bool:
+        """Traffic may go out at any time."""
+        ...
+
     def session(self, kind: str, *, override: bool = False) -> AbstractAsyncContextManager[None]: ...
 
 
@@ -89,6 +95,8 @@ class SmtpSender:
         self._log = log
         self._clock = clock
         self._sending_address = sending_address
+        self._keeper = Keeper(lambda: line.unlimited, self._room)
+        self._open = 0
         self._active: dict[str, int] = {}
         self._progress: dict[str, float] = {}
         self._sent = statistics.counter("smtp.sent", "messages sent by SMTP")
@@ -136,6 +144,10 @@ class SmtpSender:
         """Sending: Channels."""
         return self.settings[SEND_CHANNELS]
 
+    def _room(self) -> int:
+        """How many more connections may be open."""
+        return self.settings[SEND_CHANNELS] - self._open - len(self._keeper)
+
     def channels(self, host: str) -> int:
         """Channels/Host: one; more for a long queue, or where none of those at work finished anything for some time."""
         limit, active = self.settings[HOST_CHANNELS], self._active.get(host, 0)
@@ -169,15 +181,21 @@ class SmtpSender:
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Look from time to time whether slow hosts get another channel, and at once when a setting changes."""
-        end = self.settings.watch(lambda changed: self._reconsider())
+        end = self.settings.watch(self._changed)
         try:
-            task_status.started()
-            while True:
-                await trio.sleep(_LOOK)
-                if self._active:
-                    self._reconsider()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._keeper.run)
+                task_status.started()
+                while True:
+                    await trio.sleep(_LOOK)
+                    if self._active:
+                        self._reconsider()
         finally:
             end()
+
+    def _changed(self, keys: frozenset[str]) -> None:
+        self._keeper.clear()
+        self._reconsider()
 
     # -- a queue's turn -----------------------------------------------------------------------------------------------
 
@@ -189,6 +207,7 @@ class SmtpSender:
             return
         session = self._sessions.open(TAG, host, self._clock.now())
         log = self._log.session(session.number, host)
+        self._open += 1
         self._active[host] = self._active.get(host, 0) + 1
         self._progress.setdefault(host, trio.current_time())
         try:
@@ -203,6 +222,7 @@ class SmtpSender:
                 queue.delay(_KICKED, session.reason)
         finally:
             self._sessions.close(session)
+            self._open -= 1
             self._active[host] -= 1
             if not self._active[host]:
                 del self._active[host], self._progress[host]
@@ -215,9 +235,10 @@ class SmtpSender:
         dialogue = Dialogue(channel, log)
         try:
             await dialogue.greet(self.connector.own_name())
+            link = Link(dialogue, channel, channel.peer.address)
             for queue in self._of_host(host):
                 async with queue.queues.session(MODULE, queue.host) as taken:
-                    if taken is None or await self._empty(taken, dialogue, channel.peer.address, session, log):
+                    if taken is None or await self._empty(taken, link, session, log):
                         continue
                     return
             await dialogue.quit()
@@ -239,8 +260,11 @@ class SmtpSender:
     async def _visit(self, queue: ModuleQueue, session: Session, log: Logger) -> bool:
         """One connection; whether the queue's turn is over."""
         try:
-            plan = await self.connector.finder.plan(queue.host)
-            dialogue, channel, name = await self.connector.open(queue.host, plan, log)
+            link = self._keeper.take(queue.host)
+            if link is None:
+                self._keeper.make_room()
+                plan = await self.connector.finder.plan(queue.host)
+                link = Link(*await self.connector.open(queue.host, plan, log))
         except Unresolved as error:
             await self._give_up(queue, str(error), error.code, log, final=not error.temporary)
             return True
@@ -248,22 +272,24 @@ class SmtpSender:
             self._failures.add()
             await self._give_up(queue, str(error), error.code, log, final=error.final)
             return True
+        kept = False
         try:
-            if not await self._empty(queue, dialogue, name, session, log):
+            if not await self._empty(queue, link, session, log):
                 return False
-            await dialogue.quit()
+            kept = self._keeper.give(queue.host, link)
+            if not kept:
+                await link.dialogue.quit()
         finally:
-            channel.close()
+            if not kept:
+                link.channel.close()
         return True
 
-    async def _empty(
-        self, queue: ModuleQueue, dialogue: Dialogue, name: str, session: Session | None, log: Logger
-    ) -> bool:
+    async def _empty(self, queue: ModuleQueue, link: Link, session: Session | None, log: Logger) -> bool:
         """Send what is due; whether the connection is still good."""
         async for entry in queue:
             if session is not None:
                 session.busy = True  # a shutdown lets the transaction end, if it is a short one
-            if not await self._send_entry(queue, entry, dialogue, name, log):
+            if not await self._send_entry(queue, entry, link, log):
                 return False
             if session is not None:
                 session.busy = False
@@ -292,21 +318,25 @@ class SmtpSender:
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
-    async def _send_entry(
-        self, queue: ModuleQueue, entry: QueueEntry, dialogue: Dialogue, name: str, log: Logger
-    ) -> bool:
+    async def _send_entry(self, queue: ModuleQueue, entry: QueueEntry, link: Link, log: Logger) -> bool:
         """Send one message to all recipients that are due; whether the connection is still good."""
         portion = self.settings[RCPT_PORTION]
         left = list(entry.recipients)
         while left:
             now, left = left[:portion], left[portion:]
             try:
-                more = await self._transact(entry, now, dialogue, name, log)
+                more = await self._transact(entry, now, link.dialogue, link.name, log)
             except Disconnected as error:
+                if link.reused and not link.dialogue.in_doubt:
+                    # The other server has ended the idle connection before it saw the message.
+                    log.low("[%d] %s: %s; a new connection is made", entry.message.id, link.name, error)
+                    entry.delay(None, 0.0, "")
+                    return False
                 # Only this message waits: it may be the reason, and the others should not suffer from it.
-                entry.delay(None, self._retry(entry), f"{name}: {error}")
-                log.problem("[%d] %s: %s", entry.message.id, name, error)
+                entry.delay(None, self._retry(entry), f"{link.name}: {error}")
+                log.problem("[%d] %s: %s", entry.message.id, link.name, error)
                 return False
+            link.reused = False
             left = more + left
         self._progress[queue.host] = trio.current_time()
         return True

@@ -45,7 +45,7 @@ LOG_LEVEL = Setting("LogLevel", LogLevel(), 2, "Log")
 #: The port of servers, and the two of submission (RFC 6409, RFC 8314).
 LISTENER = listener_settings(((25, "Off"), (587, "Off"), (465, "On")), channels=100, same_address=20)
 
-SEND_CHANNELS = Setting("SendChannels", Number(0, 1000), 25, "Channels", _SENDING, help="0 stops sending.")
+SEND_CHANNELS = Setting("SendChannels", Number(0, 1000), 100, "Channels", _SENDING, help="0 stops sending.")
 FORWARD_TO = Setting(
     "ForwardTo",
     Text(limit=1024),

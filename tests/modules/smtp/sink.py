@@ -164,6 +164,7 @@ class Line:
         self.opened = trio.Event()
         self.opened.set()
         self.overridden = 0
+        self.unlimited = False
 
     @asynccontextmanager
     async def session(self, kind: str, *, override: bool = False) -> AsyncIterator[None]:
