@@ -1,0 +1,218 @@
+"""Every condition and operation, asked of messages (manual, chapter 28, Rule Conditions)."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from appliance.rules.compiling import compile_rule
+from appliance.rules.model import Condition, Level, Rule, RuleError
+from tests.rules.messages import NOW, met, subject
+
+
+@pytest.mark.feature("RULE-030", "RULE-032", "RULE-040")
+def test_pictures() -> None:
+    jane = subject()
+    for picture, fits in (
+        ("*@*far.test", True),
+        ("jane@far.test", True),
+        ("JANE@*", True),
+        ("*jane*", True),
+        ("*", True),
+        ("j*e@f*.t*t", True),
+        ("j*e@f*x.t*t", False),
+        ("jane@far.tes", False),
+        ("*a*a*a*a*", False),
+        ("", False),
+        ("**", True),
+    ):
+        assert met(jane, "From", "is", picture) is fits, picture
+        assert met(jane, "From", "is not", picture) is not fits, picture
+
+
+@pytest.mark.feature("RULE-031", "RULE-035", "RULE-041", "RULE-042")
+def test_sets_of_pictures_and_lists() -> None:
+    jane = subject(b"From: jane@far.test\nSender: list@far.test\nReply-To: team@far.test\n\n")
+    assert met(jane, "From", "in", "*@a.test,*@far.test") and not met(jane, "From", "in", "*@a.test, *@far.test")
+    assert met(jane, "From", "not in", "*@a.test,*@b.test") and not met(jane, "From", "not in", "x,*@FAR.test")
+    assert met(jane, "Sender", "is", "list@*") and met(jane, "Reply-To", "in", "a@b,team@far.test")
+    listed = subject(lists={"BlockedSenders": ["x@y.test", "Jane@Far.test"]})
+    assert met(listed, "From", "in", "#BlockedSenders") and not met(listed, "From", "not in", "#BlockedSenders")
+    assert met(listed, "From", "not in", "#NoSuchList") and not met(listed, "From", "in", "#NoSuchList")
+    assert not met(listed, "From", "is", "#BlockedSenders")
+
+
+@pytest.mark.feature("RULE-036", "RULE-043", "RULE-044", "RULE-045", "RULE-046")
+def test_several_addresses() -> None:
+    letter = subject()
+    assert met(letter, "To", "is", "bob@*") and met(letter, "To", "is not", "bob@*")
+    assert met(letter, "Cc", "is", "carl@*") and not met(letter, "Cc", "is not", "carl@*")
+    assert met(letter, "Any To or Cc", "is", "carl@*") and met(letter, "Any To or Cc", "is", "ann@*")
+    assert met(letter, "Each To or Cc", "in", "*@x.test,*@box.test")
+    assert not met(letter, "Each To or Cc", "in", "ann@*,bob@*") and met(letter, "Each To or Cc", "is not", "x@*")
+    nobody = subject(b"From: jane@far.test\n\n")
+    for name in ("To", "Cc", "Sender", "Any To or Cc"):
+        assert not met(nobody, name, "is not", "x") and not met(nobody, name, "not in", "x,y")
+        assert not met(nobody, name, "not in", "#List")
+    assert met(nobody, "Each To or Cc", "is", "x")
+    group = subject(b"To: Team: ann@box.test, bob@box.test;\n\n")
+    assert met(group, "Each To or Cc", "is", "*@box.test")
+
+
+@pytest.mark.feature("RULE-033", "RULE-047", "RULE-050")
+def test_return_path_and_message_id() -> None:
+    assert met(subject(), "Return-Path", "is", "<jane@far.test>") and met(subject(), "Return-Path", "is", "*@far.test")
+    bounce = subject(sender="")
+    assert met(bounce, "Return-Path", "is", "") and met(bounce, "Return-Path", "is", "<>")
+    assert not met(subject(), "Return-Path", "is", "")
+    assert met(subject(), "Message-ID", "is", "*@*") and not met(subject(), "Message-ID", "is not", "*@*")
+    assert met(subject(b"From: x@y.test\n\n"), "Message-ID", "is not", "*@*")
+
+
+@pytest.mark.feature("RULE-048", "RULE-049", "QUEUE-038")
+def test_names_and_subjects() -> None:
+    for value in (b"a@b.test (John J. Smith)", b'"Bill J. Smith" <b@b.test>', b"Susan J. Smith <s@b.test>"):
+        assert met(subject(b"From: %s\n\n" % value), "'From' Name", "is", "*J. Smith*"), value
+    assert not met(subject(b"From: a@b.test\n\n"), "'From' Name", "is", "*J. Smith*")
+    coded = subject(b"From: =?koi8-r?B?6dfBzg==?= <i@x.test>\nSubject: =?utf-8?b?0J/RgNC40LLQtdGC?=\n\n")
+    assert met(coded, "'From' Name", "is", "Иван") and met(coded, "Subject", "is", "привет")
+    assert met(subject(), "Subject", "is", "*LETTER*") and met(subject(b"From: x\n\n"), "Subject", "is", "")
+    twice = subject(b"Subject: one\nSubject: two\n\n")
+    assert met(twice, "Subject", "is", "two") and met(twice, "Subject", "is", "one")
+
+
+@pytest.mark.feature("RULE-034", "RULE-051")
+def test_sizes() -> None:
+    letter = subject(size=102400)
+    assert met(letter, "Message Size", "is", "100K") and not met(letter, "Message Size", "greater than", "100K")
+    assert met(letter, "Message Size", "greater than", "102399") and met(letter, "Message Size", "less than", "1M")
+    assert met(letter, "Message Size", "is not", "100")
+
+
+@pytest.mark.feature("RULE-052")
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Precedence: bulk",
+        b"precedence: JUNK",
+        b"Precedence: list",
+        b"X-List-Id: 1",
+        b"X-Mirrored-by: a",
+        b"X-Autogenerated: Reply",
+        b"X-Auto-Response: x",
+        b"X-Mailing-List: l",
+        b"List-Id: <x>",
+        b"Auto-Submitted: auto-generated",
+    ],
+)
+def test_programs_are_not_human(field: bytes) -> None:
+    assert not met(subject(b"From: a@b.test\n%s\n\n" % field), "Human Generated")
+
+
+@pytest.mark.feature("RULE-052")
+def test_people_are() -> None:
+    assert met(subject(), "Human Generated") and not met(subject(sender=""), "Human Generated")
+    assert met(subject(b"From: a@b.test\nPrecedence: first-class\nAuto-Submitted: no\n\n"), "Human Generated")
+
+
+@pytest.mark.feature("RULE-053")
+def test_header_fields() -> None:
+    letter = subject(
+        b"X-Mailer: CommuniGate Pro\nX-Folded: one\n two\nX-Word: =?utf-8?q?r=C3=B6d?=\n\nX-Body: no\n",
+        added=b"X-New: 1\n",
+    )
+    for picture in (
+        "X-Mailer: Communi*",
+        "*gate*",
+        "x-folded: one two",
+        "X-Word: röd",
+        "X-New: *",
+        "*: 1",
+        "X-Word: =?utf*",
+    ):
+        assert met(letter, "Header Field", "is", picture), picture
+        assert not met(letter, "Header Field", "is not", picture), picture
+    assert not met(letter, "Header Field", "is", "X-Body: *") and met(letter, "Header Field", "is not", "X-Body*")
+    assert met(letter, "Header Field", "in", "X-None: *,X-New: 1") and met(
+        letter, "Header Field", "not in", "A: *,B: *"
+    )
+    letter.add(b"X-Later: yes\n")
+    assert met(letter, "Header Field", "is", "X-Later: yes")
+
+
+@pytest.mark.feature("RULE-054", "RULE-055", "LOCAL-096")
+def test_recipients() -> None:
+    letter = subject(recipients=["john+jokes@box.test", "jack@box.test"])
+    assert met(letter, "Any Recipient", "is", "john+jokes@*") and met(letter, "Any Recipient", "is", "<jack@box.test>")
+    assert not met(letter, "Each Recipient", "is", "john+jokes@*") and met(letter, "Each Recipient", "is", "*@box.test")
+
+
+@pytest.mark.feature("RULE-059", "RULE-060", "RULE-062")
+def test_routes() -> None:
+    letter = subject(routes=["user", "ann"])
+    assert met(letter, "Any Route", "is", "user") and not met(letter, "Each Route", "is", "user")
+    assert met(letter, "Each Route", "in", "user,ann")
+    for level in (Level.ACCOUNT, Level.DOMAIN):
+        with pytest.raises(RuleError, match="server only"):
+            met(letter, "Any Route", "is", "user", level=level)
+
+
+@pytest.mark.feature("RULE-056", "RULE-034")
+def test_times_of_day() -> None:
+    for operation, time, fits in (
+        ("greater than", "8:15am", True),
+        ("less than", "5:15pm", False),
+        ("less than", "17:16", True),
+        ("is", "17:15", True),
+        ("is", "5:15pm", True),
+        ("is", "17:15:30", True),
+        ("is", "17:15:31", False),
+        ("is not", "17:15", False),
+        ("greater than", "12:00 am", True),
+        ("less than", "12:30pm", False),
+    ):
+        assert met(subject(), "Time Of Day", operation, time) is fits, (operation, time)
+
+
+@pytest.mark.feature("RULE-057")
+def test_dates() -> None:
+    east = datetime(2026, 1, 6, 0, 30, tzinfo=timezone(timedelta(hours=3)))  # 5 Jan, 21:30 in Greenwich
+    for moment, operation, date, fits in (
+        (NOW, "is", "5 Jan 2026", True),
+        (NOW, "is", "05 jan 2026 17:15", True),
+        (NOW, "is", "5 Jan 2026 17:15:31", False),
+        (NOW, "greater than", "4 Jan 2026", True),
+        (NOW, "less than", "5 Jan 2026 17:15:31", True),
+        (NOW, "less than", "5 Jan 2026 18:00:00 +0100", False),
+        (NOW, "less than", "5 Jan 2026 18:30:00 +0100", True),
+        (east, "is", "6 Jan 2026", True),
+        (east, "less than", "5 Jan 2026 22:00:00 +0000", True),
+        (east, "is not", "5 Jan 2026", True),
+    ):
+        assert met(subject(moment=moment), "Current Date", operation, date) is fits, (operation, date)
+
+
+@pytest.mark.feature("RULE-058")
+def test_days() -> None:
+    monday = subject(lists={"Off": ["sun", "1"]})
+    assert met(monday, "Current Day", "is", "Mon") and met(monday, "Current Day", "in", "sat,1")
+    assert met(monday, "Current Day", "not in", "Sat,Sun") and not met(monday, "Current Day", "is not", "1")
+    assert met(monday, "Current Day", "in", "#Off")
+
+
+def test_what_is_refused_names_the_word() -> None:
+    for condition, word in (
+        (("Nothing", "is", "x"), "Nothing"),
+        (("From", "contains", "x"), "contains"),
+        (("Message Size", "is", "big"), "big"),
+        (("Message Size", "in", "1"), "less than"),
+        (("Time Of Day", "is", "25:00"), "25:00"),
+        (("Time Of Day", "is", "13:00pm"), "13:00pm"),
+        (("Current Date", "is", "31 Feb 2026"), "31 Feb 2026"),
+        (("Current Day", "is", "Someday"), "Someday"),
+        (("From", "in", "#"), "string list"),
+    ):
+        with pytest.raises(RuleError) as refusal:
+            compile_rule(Rule(5, "mine", (Condition("From", "is", "x"), Condition(*condition))), Level.SERVER)
+        assert word in str(refusal.value) and 'Rule "mine": condition 2' in str(refusal.value)
