@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from appliance.formats.addresses import AddressError, Path, parse_path
 from appliance.formats.charsets import find_charset
 from appliance.kernel.helpers import split_command
 from appliance.mailstore.flags import ANSWERED, DELETED, DRAFT, FLAGGED, MEDIA, REDIRECTED, SEEN
@@ -158,11 +159,13 @@ def parse_addresses(text: str) -> list[str]:
             continue
         if word.endswith(">") and "<" in word:
             word = word[word.rindex("<") + 1 : -1].strip()
-        local, _, domain = word.rpartition("@") if "@" in word else (word, "", "x")
-        plain = word.isprintable() and not any(symbol in ' ,;:<>()[]\\"' for symbol in word.replace('"', ""))
-        if not local or not domain or not plain or len(word) > 320 or word.count('"') % 2:
+        try:
+            path = parse_path(f"<{word}>".encode("utf-8", "surrogateescape"))
+        except AddressError:
+            path = Path("", "")
+        if not path.local or path.route:
             raise ValueError(f"{part.strip()[:80]!r} is not an address")
-        found[word] = None
+        found[path.address] = None
     if not found:
         raise ValueError("an address is expected")
     if len(found) > MAX_ADDRESSES:
