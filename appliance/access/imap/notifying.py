@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -55,7 +55,7 @@ class _Space:
 class Watch:
     """What one client wants to hear."""
 
-    __slots__ = ("_groups", "_news", "_spaces", "_subscribed", "delayed", "events", "items")
+    __slots__ = ("_groups", "_late", "_news", "_spaces", "_subscribed", "delayed", "events", "items")
 
     def __init__(self, groups: Iterable[commands.NotifyGroup]) -> None:
         self._groups = [group for group in groups if not group.which.startswith("SELECTED")]
@@ -67,6 +67,7 @@ class Watch:
         self._spaces: list[_Space] = []
         self._subscribed: set[str] = set()
         self._news: Subscription | None = None
+        self._late: set[Hashable] = set()
 
     @property
     def topics(self) -> tuple[Hashable, ...]:
@@ -94,10 +95,11 @@ class Watch:
         self._subscribed = set(await own.subscriptions())
         for space in self._spaces:
             await space.look()
+        self._listen(session)  # first, so that nothing is missed between the look and the subscription
+        for space in self._spaces:
             await self._remember(session, space, tell=status)
-        self._listen(session)
 
-    async def _remember(self, session: ImapSession, space: _Space, *, tell: bool) -> None:
+    async def _remember(self, session: ImapSession, space: _Space, *, tell: bool, new: Collection[str] = ()) -> None:
         for name, row in space.children.items():
             events = self._of(space.prefix + name)
             if events & _MESSAGES and row.selectable:
@@ -105,7 +107,7 @@ class Watch:
                     if tell:
                         session.put(render.listing(["\\NoAccess"], space.prefix + name, utf8=session.utf8))
                     continue
-                await self._status(session, space, name, events, always=tell)
+                await self._status(session, space, name, events, always=tell or name in new)
             if "MAILBOXMETADATACHANGE" in events and row.selectable:
                 space.annotations[name] = await _annotations(space.account, name)
         if any("SERVERMETADATACHANGE" in group.events.names for group in self._groups) and not space.prefix:
@@ -140,9 +142,11 @@ class Watch:
             ]
         if len(topics) > MAX_WATCHED:
             raise Refused("these are too many mailboxes to watch", b"NOTIFICATIONOVERFLOW")
+        news = session.around.notices.subscribe(*topics)
         if self._news is not None:
+            self._late |= self._news.take()  # what came while the mailboxes were looked at
             self._news.close()
-        self._news = session.around.notices.subscribe(*topics)
+        self._news = news
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -151,14 +155,15 @@ class Watch:
         await session.tell(expunge=not self.delayed, uid=True)
         if self._news is None:
             return
-        changed = self._news.take()
-        for space in self._spaces:
-            if ("info", space.account.name) in changed:
-                await self._names(session, space)
-                await self._changed_annotations(session, space)
-            for topic in changed:
-                if isinstance(topic, tuple) and topic[:2] == ("mailbox", space.account.name):
-                    await self._mailbox(session, space, topic[2])
+        while changed := self._late | self._news.take():
+            self._late = set()
+            for space in self._spaces:
+                if ("info", space.account.name) in changed:
+                    await self._names(session, space)
+                    await self._changed_annotations(session, space)
+                for topic in changed:
+                    if isinstance(topic, tuple) and topic[:2] == ("mailbox", space.account.name):
+                        await self._mailbox(session, space, topic[2])
 
     async def _mailbox(self, session: ImapSession, space: _Space, name: str) -> None:
         selected = session.selected
@@ -192,10 +197,12 @@ class Watch:
         """Mailboxes that came, went or have another name, and subscriptions."""
         before, rows = space.validities, space.children
         await space.look()
-        if rows.keys() != space.children.keys():
-            await self._remember(session, space, tell=False)
-            self._listen(session)
         new = [name for name in space.children if name not in rows]
+        if rows.keys() != space.children.keys():
+            await self._remember(session, space, tell=False, new=new)
+            self._listen(session)
+            # What came between the look and the subscription is seen by another look.
+            self._late.update(("mailbox", space.account.name, name) for name in new)
         gone = [name for name in rows if name not in space.children]
         for name, old in _moves(before, space.validities, new, gone):
             if "MAILBOXNAME" in self._of(space.prefix + name) | self._of(space.prefix + (old or name)):

@@ -437,10 +437,10 @@ class Requests:
     def info(self) -> dict[str, Any]:
         return {"used": self.account.used(), "limit": self.account.limit}
 
-    def alerts(self, confirm: bool) -> list[str]:
-        found = list(self.account.alerts)
+    def alerts(self, confirm: bool, most: int) -> list[str]:
+        found = self.account.alerts[: most or None]
         if confirm:
-            self.account.alerts.clear()
+            del self.account.alerts[: len(found)]
         return found
 
 

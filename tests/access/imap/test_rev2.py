@@ -147,7 +147,7 @@ async def test_what_messages_are_known_by(office: Office) -> None:
         lines = await client.ok("SELECT INBOX")
         [own] = [line for line in lines if b"[MAILBOXID (" in line]
         [known] = await client.ok("STATUS INBOX (MAILBOXID)")
-        assert re.search(rb"\((F[0-9a-f-]+)\)\)", known)[1] in own  # type: ignore[index]
+        assert known.rpartition(b"(")[2].rstrip(b")") in own
         await client.ok("COPY 1 box")
         [line] = await client.ok("FETCH 1 (EMAILID THREADID)")
         found = re.fullmatch(rb"\* 1 FETCH \(EMAILID \((M[0-9a-f]+)\) THREADID NIL\)", line)
