@@ -61,7 +61,7 @@ from appliance.modules.list.settings import LOG_LEVEL as LIST_LOG
 from appliance.modules.local.content import content_of, stored_content
 from appliance.modules.local.delivery import LocalModule
 from appliance.modules.local.routing import LocalRouting
-from appliance.modules.local.settings import LOCAL
+from appliance.modules.local.settings import ALERT_ON, ALERT_PERCENT, ALERT_TEXT, LOCAL
 from appliance.modules.local.settings import LOG_LEVEL as LOCAL_LOG
 from appliance.modules.pipe.module import PipeModule
 from appliance.modules.pipe.routing import PipeRouting
@@ -224,6 +224,10 @@ class Server:
         self.resolver_settings = self._component(DNR)
         self.tls_settings = self._component(TLS)
         self.log_settings = self._component(LOG)
+
+    def _nearly_full(self) -> tuple[int, str] | None:
+        settings = self.local_settings
+        return (settings[ALERT_PERCENT], settings[ALERT_TEXT]) if settings[ALERT_ON] else None
 
     def host(self) -> str:
         return self.domains.main.name
@@ -389,6 +393,7 @@ class Server:
             alerts=self.alerts,
             loopback=self.options.loopback,
         )
+        self.alerts.nearly_full = self._nearly_full
         self.accounts.shared.safe = self.transfer.safe
         self.transfer.spool.make_safe = self.accounts.make_safe
         self.domains.lifecycle.participants.append(self.accounts)

@@ -114,6 +114,7 @@ class Services:
                 recipients_field=lambda: server.local_settings[ENVELOPE_FIELD],
                 version=VERSION,
                 receiver=server.transfer.receiver,
+                foreign=ForeignAccounts(server.accounts, server.domains, server.router.route, "POP"),
             )
         ).listener(network)
 

@@ -32,6 +32,11 @@ class Alerts:
         self._server = server
         self._clock = clock
         self._known: dict[Domain | None, dict[str, str]] = {}
+        #: Percent and text of the alert for accounts that are nearly full, None to send none; who knows the settings sets it.
+        self.nearly_full: Callable[[], tuple[int, str] | None] = lambda: None
+
+    def quota(self) -> tuple[int, str] | None:
+        return self.nearly_full()
 
     @staticmethod
     def _storage_of(domain: Domain) -> Storage:

@@ -20,6 +20,9 @@ __all__ = ["ALERTS", "CONFIRMED", "AlertSource", "confirm_alerts", "info", "set_
 ALERTS: Final = "Alerts"
 CONFIRMED: Final = "ConfirmedAlerts"
 MAX_ALERTS: Final = 100
+QUOTA_PAUSE: Final = 600
+"""Seconds between two alerts that the account is nearly full."""
+_QUOTA: Final = "QuotaAlerted"
 
 
 class AlertSource(Protocol):
@@ -27,6 +30,10 @@ class AlertSource(Protocol):
 
     async def standing(self, account: Account) -> Mapping[str, str]:
         """Texts of server and domain together, each under a word that begins with its key and is no other's."""
+        ...
+
+    def quota(self) -> tuple[int, str] | None:
+        """From which percent of its limit on an account's user is told, and what; None: never."""
         ...
 
 
@@ -38,7 +45,8 @@ def own_alerts(state: State) -> dict[str, str]:
     return {key: text for key, text in found.items() if isinstance(text, str)}
 
 
-async def confirm_alerts(state: State, session: Session, source: AlertSource, confirm: bool) -> list[str]:
+async def confirm_alerts(state: State, session: Session, source: AlertSource, confirm: bool, most: int) -> list[str]:
+    """The alerts that the user has not seen yet, the oldest first; at most so many, 0 for all."""
     if session.who is not None:
         return []
     values = state.info.values
@@ -46,14 +54,36 @@ async def confirm_alerts(state: State, session: Session, source: AlertSource, co
     known = {key for key in seen if isinstance(key, str)} if isinstance(seen, list) else set()
     standing = await source.standing(state.account)
     own = own_alerts(state)
-    fresh = {key: text for key, text in standing.items() if key not in known}
-    texts = [text for _, text in sorted((*fresh.items(), *own.items()))]
-    if confirm and texts:
-        confirmed: list[Value] = [*sorted(key for key in standing)]
+    fresh = [(key, text) for key, text in standing.items() if key not in known]
+    found = sorted([*fresh, *own.items()])
+    now = state.shared.clock.now()
+    if text := _quota_alert(state, source, now):
+        found.append((_QUOTA, text))
+    found = found[: most or None]
+    if confirm and found:
+        shown = {key for key, _ in found}
+        confirmed: list[Value] = [*sorted(key for key in standing if key in known or key in shown)]
         values[CONFIRMED] = confirmed
-        values.pop(ALERTS, None)
+        left: dict[str, Value] = {key: text for key, text in own.items() if key not in shown}
+        if left:
+            values[ALERTS] = left
+        else:
+            values.pop(ALERTS, None)
+        if _QUOTA in shown:
+            values[_QUOTA] = str(int(now))
         await state.save_info()
-    return texts
+    return [text for _, text in found]
+
+
+def _quota_alert(state: State, source: AlertSource, now: float) -> str:
+    """What a user hears whose account is nearly full; not again for some minutes (manual, chapter 12, Storage Quota Alerts)."""
+    limit, wanted = state.limit, source.quota()
+    if not limit or wanted is None or state.used * 100 < limit * wanted[0]:
+        return ""
+    last = state.info.values.get(_QUOTA)
+    if isinstance(last, str) and last.isdecimal() and 0 <= now - int(last) < QUOTA_PAUSE:
+        return ""
+    return wanted[1]
 
 
 async def set_own(state: State, alerts: Mapping[str, str]) -> None:

@@ -338,9 +338,9 @@ class AccountSession:
         """The `#` values of account.info, storage used (bytes) and limit (None: unlimited)."""
         return dict(await self._transport.call("info"))
 
-    async def alerts(self, *, confirm: bool = True) -> list[str]:
-        """Alerts not shown yet; `confirm` marks them as shown."""
-        return list(await self._transport.call("alerts", confirm))
+    async def alerts(self, *, confirm: bool = True, most: int = 0) -> list[str]:
+        """Alerts not shown yet, the oldest first, at most so many (0: all); `confirm` marks them as shown."""
+        return list(await self._transport.call("alerts", confirm, most))
 
     async def keywords(self, view: int) -> tuple[str, ...]:
         return tuple(await self._transport.call("keywords", view))

@@ -49,6 +49,9 @@ class _NoAlerts:
     async def standing(self, account: Account) -> dict[str, str]:
         return {}
 
+    def quota(self) -> tuple[int, str] | None:
+        return None
+
 
 class _Local:
     """Carries the requests of one session to the account's task."""

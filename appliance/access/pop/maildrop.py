@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag, Opened, unpack
 
 _ROWS = 500
+_MANY = 2000
 _CHUNK = 128 * 1024
 _FIRST_CHUNK = 16 * 1024
 #: Messages that are read together when a client takes one after the other, and the bytes of them that may wait for it.
@@ -80,13 +81,14 @@ class Maildrop:
         try:
             uids = unpack(opened.uids)
             wanted = set(await drop._addressed_to(name, header)) if name else None
-            for start in range(0, len(uids), _ROWS):
-                for row in await account.fetch(opened.view, uids[start : start + _ROWS], Fetch.NOTHING):
-                    if wanted is None or row.uid in wanted:
-                        drop._uids.append(row.uid)
-                        drop._sizes.append(row.size)
-                        if row.flags & Flag.SEEN:
-                            drop._seen.add(row.uid)
+            for start in range(0, len(uids), _MANY):
+                rows = await account.columns(opened.view, uids[start : start + _MANY], Fetch.NOTHING)
+                for uid, size, flags in zip(rows.uids, rows.sizes, rows.flags, strict=True):
+                    if wanted is None or uid in wanted:
+                        drop._uids.append(uid)
+                        drop._sizes.append(size)
+                        if flags & Flag.SEEN:
+                            drop._seen.add(uid)
         except BaseException:
             await account.release(opened.view)
             raise

@@ -11,7 +11,8 @@ from appliance.access.pop.gate import Login, LoginRefused, Surroundings
 from appliance.access.pop.maildrop import Maildrop, NoSuchMessage
 from appliance.access.pop.settings import CLEAR_LOGIN, IDLE_TIMEOUT, UNIQUE_IDS
 from appliance.access.pop.submission import Rejected, take_message
-from appliance.accounts.client import AccountError
+from appliance.accounts.client import AccountError, AccountSession
+from appliance.accounts.shared import resolved
 from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Subscription
@@ -39,6 +40,7 @@ class PopSession:
         "_channel",
         "_drop",
         "_failures",
+        "_foreign",
         "_log",
         "_login",
         "_news",
@@ -57,6 +59,7 @@ class PopSession:
         self._out = bytearray()
         self._login: Login | None = None
         self._drop: Maildrop | None = None
+        self._foreign: AccountSession | None = None
         self._news: Subscription | None = None
         self._failures = 0
         self._over = False
@@ -78,8 +81,7 @@ class PopSession:
             if self._news is not None:
                 self._news.close()
             if self._login is not None:
-                with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
-                    await self._login.session.aclose()
+                await self._give_back(self._login.session)
 
     # -- wire ---------------------------------------------------------------------------------------------------------
 
@@ -241,23 +243,22 @@ class PopSession:
         """The password was right: alerts first, then the mailbox, then the positive reply."""
         account = login.session
         try:
-            if alerts := await self._alerts(login):
-                self._error(self._around.strings.text("POPAlert", " / ".join(alerts)))
+            if alert := await self._alert(login):
+                self._error(self._around.strings.text("POPAlert", alert))
                 await account.aclose()
                 return
-            mailbox = login.mailbox or "INBOX"
-            news = self._news = self._around.notices.subscribe(("mailbox", account.name, mailbox))
+            holder, mailbox = await self._holder(account, login.mailbox or "INBOX")
+            news = self._news = self._around.notices.subscribe(("mailbox", holder.name, mailbox))
             self._drop = await Maildrop.open(
-                account, mailbox, login.detail, self._around.recipients_field(), changed=lambda: bool(news.take())
+                holder, mailbox, login.detail, self._around.recipients_field(), changed=lambda: bool(news.take())
             )
         except AccountError as error:
-            await account.aclose()
+            await self._give_back(account)
             temporary = error.code in ("TEMPORARY", "CLOSED", "INUSE", "LIMIT")
             self._error(self._around.strings.text("POPNoMailbox", error.text), "SYS/TEMP" if temporary else "SYS/PERM")
             return
         except BaseException:
-            with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
-                await account.aclose()
+            await self._give_back(account)
             raise
         self._login = login
         self._server.logged_in()
@@ -268,12 +269,31 @@ class PopSession:
         self._log.major("%s logged in from [%s], %d message(s)", account.name, self._channel.peer.address, count)
         self._put(pop.ok(self._around.strings.text("POPMessages", str(count), str(octets))))
 
-    async def _alerts(self, login: Login) -> list[str]:
+    async def _holder(self, account: AccountSession, name: str) -> tuple[AccountSession, str]:
+        """The account that has the mailbox, opened, and the mailbox's name there: `~boss/INBOX` and mailbox aliases are
+        mailboxes of others (manual, Accessing Additional Mailboxes). AccountError."""
+        owner, mailbox = resolved(await account.aliases(), name)
+        if not owner:
+            return account, mailbox
+        if self._around.foreign is None:
+            raise AccountError("NONEXISTENT", "there are no mailboxes of others here")
+        self._foreign = await self._around.foreign(account, owner)
+        return self._foreign, mailbox or "INBOX"
+
+    async def _give_back(self, account: AccountSession) -> None:
+        foreign, self._foreign = self._foreign, None
+        with trio.CancelScope(deadline=trio.current_time() + _GIVE_BACK, shield=True):
+            if foreign is not None:
+                await foreign.aclose()
+            await account.aclose()
+
+    async def _alert(self, login: Login) -> str:
+        """The next alert that the user has to see: one for each attempt (manual, Notification Alerts)."""
         try:
-            return await login.session.alerts()
+            return "".join(await login.session.alerts(most=1))
         except AccountError as error:
             self._log.problem("alerts cannot be read: %s", error.text)
-            return []
+            return ""
 
     async def _start_tls(self) -> None:
         if self._channel.encrypted:

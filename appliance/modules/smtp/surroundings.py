@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.accounts.door import Door
 from appliance.accounts.login import LoginRefused as LoginRefused
-from appliance.formats.passwords import ScramKeys
 from appliance.kernel.channel import Channel
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
@@ -18,7 +18,6 @@ from appliance.kernel.strings import Strings
 from appliance.modules.smtp.protection.guard import Guard
 from appliance.modules.smtp.relaying import Relaying
 from appliance.modules.smtp.verifying import PathVerifier
-from appliance.protocols.sasl import Done
 from appliance.protocols.smtp import Reply
 from appliance.router.route import Purpose, Route
 from appliance.transfer.receiver import Receiver
@@ -32,24 +31,7 @@ class Sender:
     relay: bool
 
 
-class Logins(Protocol):
-    """The account gate's door, for a session that sends mail only. Its calls raise LoginRefused."""
-
-    async def password(self, name: str, password: str, service: str, channel: Channel) -> Sender:
-        """A log-in by clear password."""
-        ...
-
-    async def keys(self, name: str, method: str, channel: Channel) -> ScramKeys:
-        """The keys for a SCRAM log-in; decoys for a name without any."""
-        ...
-
-    async def proven(self, done: Done, service: str, channel: Channel) -> Sender:
-        """A log-in by what a mechanism came to."""
-        ...
-
-    async def refuse(self, name: str, service: str, channel: Channel) -> None:
-        """Count a proof that a mechanism found wrong as a wrong password, and raise LoginRefused as for one."""
-        ...
+Logins = Door[Sender]
 
 
 class Routing(Protocol):

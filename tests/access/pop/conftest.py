@@ -88,10 +88,13 @@ class Requests:
             raise AccountError("TEMPORARY", "the disk is tired")
         return getattr(self, name)(*arguments)
 
-    def alerts(self, confirm: bool) -> list[str]:
-        found = list(self.account.alerts)
+    def aliases(self) -> dict[str, str]:
+        return {}
+
+    def alerts(self, confirm: bool, most: int) -> list[str]:
+        found = self.account.alerts[: most or None]
         if confirm:
-            self.account.alerts.clear()
+            del self.account.alerts[: len(found)]
         return found
 
     def open(self, name: str, write: bool) -> Any:
@@ -121,6 +124,13 @@ class Requests:
                     content = head if section == "HEADER" else message.data
                 rows.append((uid, message.flags, (), 1, len(message.data), 0, 0, None, None, None, content))
         return rows
+
+    def columns(self, view: int, uids: bytes, what: int) -> Any:
+        there = self.views[view].messages
+        found = [(uid, there[uid]) for uid in unpack(uids) if uid in there]
+        numbers, sizes = [uid for uid, _ in found], [len(message.data) for _, message in found]
+        same = [0] * len(found)
+        return numbers, [m.flags for _, m in found], [()] * len(found), same, sizes, same, None, None, None
 
     def read(self, view: int, uid: int, section: str, offset: int, length: int) -> Any:
         message = self.views[view].messages.get(uid)

@@ -389,16 +389,6 @@ async def test_the_mailbox_is_part_of_the_name(mail: Post) -> None:
         assert mail.account.open_sessions == 0
 
 
-async def test_a_foreign_mailbox_needs_the_right_to_read(mail: Post) -> None:
-    mail.account.put(8, TWO, "~boss/INBOX")
-    async with mail.logged_in("~boss/INBOX#jim") as client:
-        assert await client.lines("UIDL") == ["1 8"]
-    mail.account.mailboxes["~boss/INBOX"].rights = "l"
-    async with mail.client() as client:
-        await client.line()
-        assert (await client.log_in("~boss/INBOX#jim")).startswith("-ERR")
-
-
 @pytest.mark.feature("POP-048", "POP-049", "POP-050", "POP-051")
 async def test_the_unified_account_shows_each_user_his_mail(post: Post) -> None:
     post.account.put(101, b"X-Real-To: abcdef\r\nSubject: 1\r\n\r\n")
@@ -416,11 +406,13 @@ async def test_the_unified_account_shows_each_user_his_mail(post: Post) -> None:
             assert await client.lines("UIDL") == wanted
 
 
-async def test_an_alert_is_shown_instead_of_the_mail_once(mail: Post) -> None:
-    mail.account.alerts = ["the server is moving"]
+@pytest.mark.feature("POP-022")
+async def test_alerts_are_shown_instead_of_the_mail_one_at_an_attempt(mail: Post) -> None:
+    mail.account.alerts = ["the server is moving", "and away"]
     async with mail.client() as client:
         await client.line()
         assert await client.log_in() == "-ERR ALERT: the server is moving"
+        assert await client.log_in() == "-ERR ALERT: and away"
         assert (await client.log_in()).startswith("+OK 2")
 
 
