@@ -40,6 +40,7 @@ __all__ = ["Entry", "Scheduler"]
 UNIFIED_FILE: Final = "RPOPUnified.data"
 MEMORY: Final = "rpop"
 _KICKED: Final = "the session was ended"
+_WAITS: Final = "waits for the schedule"
 
 
 class Needs(Protocol):
@@ -254,6 +255,9 @@ class Scheduler:
     def poll_now(self, entry: Entry) -> None:
         """A person asks: neither the period nor a failure nor the schedule holds it back."""
         entry.asked = True
+        if entry.running and entry.doing == _WAITS:
+            entry.again = True
+            self._end(entry)
         self._failed_hosts.pop(_host(entry), None)
         self._wake()
 
@@ -353,7 +357,7 @@ class Scheduler:
                 place = entry.account, remote.key
                 while (before := self._ending.get(place)) is not None and before is not entry:
                     await before.finished.wait()
-                entry.doing = session.state = "waits for the schedule"
+                entry.doing = session.state = _WAITS
                 async with self._schedule.session(TAG, override=asked, address=_only_address(remote)):
                     entry.begun = trio.current_time()
 
