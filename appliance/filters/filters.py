@@ -147,9 +147,10 @@ class ContentFilters:
 
     # -- a message ----------------------------------------------------------------------------------------------------
 
-    async def ask(self, name: str, message: QueuedMessage) -> FilterAnswer:
+    async def ask(self, name: str, message: QueuedMessage, added: bytes = b"") -> FilterAnswer:
         """What the filter of that name, or with "" all of them in their order, say: `accept` with the header lines of all,
-        or the first `discard` or `reject`. Waits as long as it takes; a filter that is off accepts everything."""
+        or the first `discard` or `reject`. Waits as long as it takes; a filter that is off accepts everything. `added`: header
+        lines of rules that came before; they stand in the envelope part of the message file if it is made now."""
         if not self._enabled(name):
             return ACCEPT
         header = b""
@@ -162,7 +163,7 @@ class ContentFilters:
                 if message.done:
                     break  # an administrator has rejected it meanwhile
                 program = left[0]
-                answer = await self._show(program, message)
+                answer = await self._show(program, message, added + header)
                 if answer.action == "postpone":
                     self._postponed.add()
                     program.log.problem("[%d] is put off for %g s: %s", message.id, delay, answer.text)
@@ -179,10 +180,10 @@ class ContentFilters:
                 passed.add(program.settings.name.casefold())
         return FilterAnswer("accept", added_header=header)
 
-    async def _show(self, program: FilterProgram, message: QueuedMessage) -> FilterAnswer:
+    async def _show(self, program: FilterProgram, message: QueuedMessage, added: bytes) -> FilterAnswer:
         while not message.done:
             try:
-                path = await message.file()
+                path = await _file(message, added)
             except OSError as error:
                 program.log.failure("[%d] has no file for the filter: %s", message.id, error)
                 await trio.sleep(DISK_TROUBLE)
@@ -281,3 +282,13 @@ class ContentFilters:
                 await program.helper.settled()
             if program.helper.error:
                 raise OperationError(program.helper.error)
+
+
+async def _file(message: QueuedMessage, added: bytes) -> str:
+    """The message file; if it is made now, with these header lines in its envelope part. They are not the message's yet."""
+    before = message.added_header
+    message.added_header = before + added
+    try:
+        return await message.file()
+    finally:
+        message.added_header = before

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from appliance.formats.data import Value
 from appliance.accounts.external import EXTERNAL_SETTINGS
+from appliance.formats.data import Value
 from appliance.kernel.helper_settings import Restart
 from appliance.kernel.settings import Group, LogLevel, Rows, Setting, Text, Time, YesNo
 

@@ -324,7 +324,7 @@ class Doing:
     async def _filter(self, run: Run, name: str) -> None:
         if self._shop.filters is None:
             return
-        answer = await self._shop.filters.ask(name, self._message)
+        answer = await self._shop.filters.ask(name, self._message, run.added)
         if answer.action == "postpone":
             raise ActionFailed(answer.text or "postponed by the filter", "later")
         if answer.action == "reject":

@@ -32,8 +32,9 @@ class FilterAnswer(Protocol):
 class Filters(Protocol):
     """All external filters of the server."""
 
-    async def ask(self, name: str, message: QueuedMessage) -> FilterAnswer:
-        """Have the message looked at by the filter of that name; "" is the first one, or the only one.
+    async def ask(self, name: str, message: QueuedMessage, added: bytes = b"") -> FilterAnswer:
+        """Have the message looked at by the filter of that name; "" is all of them in their order. `added`: header lines that
+        rules have put on so far.
 
         Waits as long as the filter needs, over restarts of its program too. A filter that is switched off, or that does not
         exist, accepts everything. Never raises for what the program does.

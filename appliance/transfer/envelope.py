@@ -182,7 +182,8 @@ def parse_head(data: bytes) -> Head:
     head.ret = "full" if "F" in options else "hdrs" if "H" in options else ""
     head.smtputf8 = "U" in options
     head.ruled = "X" in options
-    head.added_header = b"".join(added)
+    # Of rules that had not come to their end they are put on again.
+    head.added_header = b"".join(added) if head.ruled else b""
     head.length = at
     head.marks = tuple(marks)
     return head

@@ -206,7 +206,7 @@ async def test_an_external_filter_is_asked(house: House) -> None:
         action, text, added_header = "accept", "", b"X-Scanned: yes\n"
 
     class Filters:
-        async def ask(self, name: str, message: QueuedMessage) -> Answer:
+        async def ask(self, name: str, message: QueuedMessage, added: bytes = b"") -> Answer:
             asked.append(name)
             if message.size > 3000:
                 answer = Answer()

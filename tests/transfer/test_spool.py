@@ -311,7 +311,7 @@ async def test_a_result_that_was_not_told_is_told_after_the_restart(tmp_path: Pa
         assert room.local.people == ["me@here.example"]
 
 
-@pytest.mark.feature("QUEUE-130", "BASE-023", "BASE-029")
+@pytest.mark.feature("QUEUE-130", "BASE-023", "BASE-029", "PIPE-090", "PIPE-091", "PIPE-092", "PIPE-093")
 async def test_a_foreign_queue_is_taken_in(tmp_path: Path, autojump_clock: MockClock) -> None:
     other, base = tmp_path / "other", tmp_path / "base"
     other.mkdir()
@@ -426,3 +426,32 @@ def test_any_octets_are_a_head_or_an_error(data: bytes) -> None:
         parse_head(data)
     except HeadError:
         pass
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+async def test_contents_need_no_memory_and_no_file(tmp_path: Path, autojump_clock: MockClock, orderly: bool) -> None:
+    """What does not fit into memory is read from the journal, also after a restart."""
+
+    def text(number: int) -> bytes:
+        return b"Date: x\n\n" + b"%x" % number * 3000
+
+    def small(room: Room) -> None:
+        hold(room)
+        room.spool._cache = lambda: 10_000
+
+    async with running(tmp_path, orderly=orderly, prepare=small) as room:
+        numbers = [await room.send(f"{number}@out.example", text=text(number)) for number in range(12)]
+        await quiet()
+        assert sum(room.find(number).held is not None for number in numbers) == 3 and files(tmp_path) == []
+        assert [await room.find(number).content() for number in numbers] == [text(number) for number in range(12)]
+        assert await room.find(numbers[0]).head(20) == text(0)[:20]
+        assert [piece async for piece in room.find(numbers[1]).chunks()] == [text(1)]
+        assert await room.find(numbers[2]).file()
+    async with running(tmp_path, prepare=small) as room:
+        await quiet()
+        assert [await room.find(number).content() for number in numbers] == [text(number) for number in range(12)]
+        await quiet(40)
+        assert len(files(tmp_path)) == 12 and all(room.find(number).held is None for number in numbers)
+        room.queues.release("SMTP", "out.example")
+        await quiet()
+        assert sorted(room.smtp.delivered) == sorted((f"{number}@out.example", text(number)) for number in range(12))
