@@ -1,0 +1,71 @@
+"""What rules cost: the same SMTP load without rules, with 50 of the server, with 1,000 in every account."""
+
+from __future__ import annotations
+
+from appliance.formats.data import Value, render
+from tests.bench import measures
+from tests.bench.contenders import DOMAIN, USERS, Ours
+from tests.bench.measures import Figures
+from tests.interop.command_line import CommandLine
+
+SERVER_RULES = 50
+ACCOUNT_RULES = 1000
+_KINDS = (
+    "From",
+    "Subject",
+    "To",
+    "Header Field",
+    "Any To or Cc",
+    "Sender",
+    "'From' Name",
+    "Return-Path",
+    "Any Recipient",
+    "Message Size",
+)
+
+
+def rules(count: int) -> list[Value]:
+    """Rules of all sorts, none of which fits the load."""
+    made: list[Value] = []
+    for number in range(count):
+        kind = _KINDS[number % len(_KINDS)]
+        operation, parameter = "in", f"*@list{number}.example,*word{number}*,x{number}@y.example"
+        if kind == "Message Size":
+            operation, parameter = "greater than", "100M"
+        elif kind == "Header Field" and number % 20 < 10:
+            operation, parameter = "is", f"X-Flag-{number}: *yes*"
+        conditions: list[Value] = [[kind, operation, parameter], ["Human Generated"]]
+        made.append(
+            [str(number % 9 + 1), f"rule {number}", conditions, [["Add Headers", "X-Fits: yes"], ["Stop Processing"]]]
+        )
+    return made
+
+
+def measure(one: Ours, size: int, sessions: int, messages: int, repeat: int) -> tuple[Figures, list[str]]:
+    """The figures by load, and what they say: the share of throughput that the server's rules take, and the time that the
+    account's rules take."""
+    figures = Figures()
+    port = one.server.port("PWD")
+
+    def load(name: str) -> tuple[float, float]:
+        best, least = 0.0, float("inf")
+        for _ in range(repeat):
+            taken = list(measures.smtp(one, size, sessions, messages, label=name))
+            for what, unit, value in taken:
+                figures.add(what, unit, one.name, value)
+            best, least = max(best, taken[0][2]), min(least, taken[-1][2])
+        return best, least
+
+    with CommandLine(port, "postmaster", one.server.setup.postmaster_password) as cli:
+        plain, idle = load("SMTP in without rules")
+        cli(f"SetServerRules {render(rules(SERVER_RULES))}")
+        ruled, busy = load(f"SMTP in with {SERVER_RULES} rules of the server")
+        cli("SetServerRules ()")
+        many = render(rules(ACCOUNT_RULES))
+        for number in range(USERS):
+            cli(f"SetAccountRules user{number:02}@{DOMAIN} {many}")
+        _, most = load(f"SMTP in with {ACCOUNT_RULES} rules in the account")
+    return figures, [
+        f"{SERVER_RULES} rules of the server: {100 - 100 * ruled / plain:.1f} % of throughput, {busy - idle:.0f} us a message",
+        f"{ACCOUNT_RULES} rules of an account: {(most - idle) / 1000:.2f} ms a message",
+    ]
