@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.bench import clients, contenders, measures  # noqa: E402 - found from the root
+from tests.bench import clients, contenders, measures, rules  # noqa: E402 - found from the root
 from tests.bench.contenders import Contender, OurRelay, Ours, PeerRelay, Peers, Relay, Runs  # noqa: E402
 from tests.bench.measures import FULL, QUICK, Figures, Scale, Taken  # noqa: E402
 from tests.interop import dovecot, pillarbox  # noqa: E402
 
 RESULT = ROOT / ".out" / "bench.json"
-GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow")
+GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow", "rules")
 Measure = Callable[[Contender], Taken]
 Side = TypeVar("Side", bound=Runs)
 
@@ -136,6 +136,15 @@ class Bench:
             label = " (5 ms flush)"
             self.take(sides, lambda one: measures.append(one, self.scale.appends // 4, label))
 
+    def rules(self) -> None:
+        """What rules cost; there is nobody to compare with."""
+        with self.running(Ours(self.place("rules"))) as (one,):
+            self.take([one], warm_up, repeat=1)
+            figures, says = rules.measure(one, 10240, 10, self.scale.messages, max(3, self.repeat))
+        self.figures.values.update(figures.values)
+        for text in says:
+            say(text)
+
     def place(self, name: str) -> Path:
         """A new folder that the servers' users can enter."""
         folder = self.folder / name
@@ -236,6 +245,8 @@ def main() -> int:
             bench.performance_mode()
         if "slow" in options.only:
             bench.slow()
+        if "rules" in options.only:
+            bench.rules()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         save(bench, options)
