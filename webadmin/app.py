@@ -19,6 +19,7 @@ from webadmin.rules_pages import RulesPages
 from webadmin.security_pages import SecurityPages
 from webadmin.settings_pages import SettingsPages
 from webadmin.site import REALMS, Handler, Page, Realm, Site
+from webadmin.smtp_pages import SmtpPages
 
 _GET, _FORM = ["GET"], ["GET", "POST"]
 
@@ -41,6 +42,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
     rules = RulesPages(domains.domains)
     protection = ProtectionPages(settings.registry, settings.strings, settings.information)
+    smtp = SmtpPages(settings, monitors.clock)
 
     def route(path: str, handler: Handler, realm: Realm | None, methods: list[str]) -> Route:
         return Route(path, site.endpoint(handler, realm, methods), methods=[*methods, "OPTIONS"])
@@ -76,6 +78,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Settings/Rules", rules.server_list, settings_realm, _FORM),
             route("/Settings/Rules/Try", rules.server_trial, settings_realm, _FORM),
             route("/Settings/Rules/{number}", rules.server_rule, settings_realm, _FORM),
+            route("/Settings/SMTP", smtp.module, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),
             route("/Domains/", domains.index, domains_realm, _FORM),
             route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),
@@ -97,6 +100,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Monitors/Access", monitors.access, monitors_realm, _FORM),
             route("/Monitors/Queue", monitors.queue, monitors_realm, _FORM),
             route("/Monitors/Queue/{id}", monitors.message, monitors_realm, _FORM),
+            route("/Monitors/SMTP", smtp.monitor, monitors_realm, _FORM),
             route("/Monitors/PIPE", PipePages().monitor, monitors_realm, _FORM),
             route("/Monitors/Logs", monitors.logs, monitors_realm, _FORM),
             route("/Monitors/Logs/{file}", monitors.log, monitors_realm, _GET),

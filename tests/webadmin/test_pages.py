@@ -364,7 +364,14 @@ async def test_odd_requests(office: Office) -> None:
 
 
 #: Pages of rooms that this office does not have.
-ELSEWHERE = ("/Monitors/Queue", "/Monitors/PIPE", "/Monitors/Logs/", "/Settings/Helpers", "/Settings/Rules")
+ELSEWHERE = (
+    "/Monitors/Queue",
+    "/Monitors/SMTP",
+    "/Monitors/PIPE",
+    "/Monitors/Logs/",
+    "/Settings/Helpers",
+    "/Settings/Rules",
+)
 
 
 async def test_every_link_of_the_pages_works(office: Office) -> None:
