@@ -33,6 +33,10 @@ _WAITING: Final = 256
 _FIRST_DELAY: Final = 1.0
 _LAST_DELAY: Final = 60.0
 _HEALTHY: Final = 60.0
+_BRIEF: Final = 1.0
+"""A program that lived for less than these seconds is started again with growing pauses, whatever its settings say."""
+_FIRST_PAUSE: Final = 0.05
+_LAST_PAUSE: Final = 5.0
 _LAST_WORDS: Final = 0.5
 """Seconds that the output of a program which has ended may still come: a child of it can hold the pipe for ever."""
 _FLOOD: Final = 64
@@ -95,7 +99,11 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _identity(user: int | str | None, group: int | str | None) -> tuple[dict[str, Any], dict[str, str]]:
     """Options of a start as another user of the system, and what the environment says of him. The group is his own unless
     one is given, so that a program never keeps a group of the server. Raises HelperError for a name that is unknown."""
-    if sys.platform == "win32" or (user is None and group is None):
+    if sys.platform == "win32":
+        return {}, {}
+    if os.getuid() != os.geteuid():  # root was dropped for now: programs are like the server, and get no way back
+        return {"user": os.geteuid(), "group": os.getegid()}, {}
+    if user is None and group is None:
         return {}, {}
     import grp
     import pwd
@@ -265,10 +273,12 @@ class Helpers:
                 _kill(process)
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _REAP):
                     await process.wait()
-            elif scope.cancelled_caught or running.too_much:
+            elif scope.cancelled_caught or running.too_much or running.failure is not None:
                 _kill(process)
             await self._end(process, 0.0)
             self._running.discard(process)
+        if running.failure is not None:
+            raise running.failure
         if running.too_much:
             raise HelperError(f"{arguments[0]} wrote more than {limit} bytes")
         if scope.cancelled_caught:
@@ -303,6 +313,8 @@ class _Execution:
         self.errors = bytearray()
         self.too_much = False
         self.took_all = True
+        self.failure: Exception | None = None
+        """What its input has raised."""
         self._process = process
         self._limit = limit
         self._cut = cut
@@ -317,7 +329,7 @@ class _Execution:
                     self._open += 1
                     nursery.start_soon(self._collect, stream, into, nursery.cancel_scope)
             if process.stdin is not None and input is not None:
-                nursery.start_soon(self._feed, process.stdin, input)
+                nursery.start_soon(self._feed, process.stdin, input, nursery.cancel_scope)
             await process.wait()
             with trio.move_on_after(_LAST_WORDS):
                 await self._closed.wait()
@@ -337,7 +349,9 @@ class _Execution:
         if not self._open:
             self._closed.set()
 
-    async def _feed(self, stream: trio.abc.SendStream, input: bytes | AsyncIterable[bytes]) -> None:
+    async def _feed(
+        self, stream: trio.abc.SendStream, input: bytes | AsyncIterable[bytes], scope: trio.CancelScope
+    ) -> None:
         self.took_all = False
         try:
             if isinstance(input, bytes):
@@ -348,6 +362,10 @@ class _Execution:
             await stream.aclose()
         except trio.BrokenResourceError:
             return  # it does not want all of it
+        except Exception as error:
+            self.failure = error
+            scope.cancel()
+            return
         self.took_all = True
 
 
@@ -446,7 +464,7 @@ class Helper:
         """Keep the program running until cancelled. It counts as ready at once: the server does not wait for it."""
         self._helpers._staying.add(self)
         task_status.started()
-        delay = _FIRST_DELAY
+        delay, least = _FIRST_DELAY, 0.0
         try:
             while True:
                 began = trio.current_time()
@@ -462,10 +480,14 @@ class Helper:
                 self._change()
                 if self._helpers._leaving is not None:
                     await trio.sleep_forever()
+                brief = trio.current_time() - began < _BRIEF
+                least = min(max(least * 2, _FIRST_PAUSE), _LAST_PAUSE) if brief else 0.0
                 pause = delay if self._pause is None else self._pause()
                 delay = min(delay * 2, _LAST_DELAY)
                 if pause is None:
                     self._log.problem("%s is not started again by itself", self.name)
+                else:
+                    pause = max(pause, least)
                 self.state = "pausing" if pause is not None else "down"
                 with trio.CancelScope(deadline=trio.current_time() + pause if pause is not None else float("inf")):
                     await self._go.wait()
