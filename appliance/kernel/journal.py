@@ -16,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +34,7 @@ from appliance.kernel.segments import (
     Segment,
     SegmentWriter,
     find_segments,
+    read_frame,
     read_segment,
 )
 from appliance.kernel.tasks import TaskStatus
@@ -199,6 +201,18 @@ class Journal:
                     self._take_mark(position, frame.payload)
                 yield position, frame
         self._replayed = True
+
+    def segment_of(self, position: Position) -> Segment:
+        """The segment that holds a frame whose owner still needs it; for disk jobs that use `read_frame`. OSError if it is
+        gone."""
+        for segment in reversed(self._segments):
+            if segment.ceiling and segment.base <= position < segment.ceiling:
+                return segment
+        raise OSError(errno.ENOENT, f"the journal has no segment for {position}")
+
+    async def read(self, position: Position) -> Frame:
+        """A frame that is durable and that its owner still needs. OSError."""
+        return await self._disk.run(read_frame, self.segment_of(position), position)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -27,7 +27,17 @@ from typing import Final, NamedTuple
 
 from appliance.kernel.files import Files
 
-__all__ = ["FRAME_HEAD", "Frame", "FrameType", "Segment", "SegmentWriter", "find_segments", "read_segment", "scan"]
+__all__ = [
+    "FRAME_HEAD",
+    "Frame",
+    "FrameType",
+    "Segment",
+    "SegmentWriter",
+    "find_segments",
+    "read_frame",
+    "read_segment",
+    "scan",
+]
 
 SEGMENT_HEAD: Final = 64
 FRAME_HEAD: Final = 24
@@ -126,6 +136,25 @@ def scan(data: bytes) -> Iterator[tuple[int, Frame]]:
         yield position, Frame(kind, data[start : start + length])
         last = position
         at = start + length
+
+
+def read_frame(files: Files, segment: Segment, position: int) -> Frame:
+    """The frame at that position. OSError if there is none that verifies."""
+    handle = files.open(segment.path)
+    try:
+        at = SEGMENT_HEAD + position - segment.base
+        head = files.pread(handle, FRAME_HEAD, at)
+        if len(head) == FRAME_HEAD:
+            length, kind, version, _, epoch, its_position = _FRAME.unpack_from(head)
+            if (version, epoch, its_position) == (_VERSION, segment.epoch, position) and length <= segment.ceiling:
+                payload = files.pread(handle, length, at + FRAME_HEAD)
+                if len(payload) == length:
+                    crc = zlib.crc32(payload, zlib.crc32(head[: _FRAME.size]))
+                    if crc == _CRC.unpack_from(head, _FRAME.size)[0]:
+                        return Frame(kind, payload)
+    finally:
+        files.close(handle)
+    raise OSError(errno.EIO, f"no frame at {position}", segment.path)
 
 
 def read_segment(files: Files, segment: Segment) -> list[tuple[int, Frame]]:

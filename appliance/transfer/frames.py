@@ -178,7 +178,7 @@ def read_message(fields: list[Any]) -> tuple[QueuedMessage, bytes | None, tuple[
                 target=person[9] if len(person) > 9 else "",
             )
         )
-    item = QueuedMessage(number, sender, Source(*source[:7]), recipients, arrived, size, lines, ret, envid, added)
+    item = QueuedMessage(number, sender, Source(*source[:7]), [*recipients], arrived, size, lines, ret, envid, added)
     for name in flags:
         if name in ("receipt", "test", "smtputf8", "ruled"):
             setattr(item, name, True)

@@ -132,6 +132,20 @@ class Contents(Protocol):
     async def file(self, message: QueuedMessage) -> str: ...
 
 
+class _Flag:
+    """A bit of `marks`, as an attribute."""
+
+    def __init__(self, bit: int, text: str) -> None:
+        self.bit = bit
+        self.__doc__ = text
+
+    def __get__(self, message: QueuedMessage, owner: object = None) -> bool:
+        return message.marks & self.bit != 0
+
+    def __set__(self, message: QueuedMessage, value: bool) -> None:
+        message.marks = message.marks | self.bit if value else message.marks & ~self.bit
+
+
 @dataclass(slots=True, eq=False)
 class QueuedMessage:
     """A message that the server has taken responsibility for. Identity is the object; `id` is never used twice.
@@ -153,34 +167,31 @@ class QueuedMessage:
     envid: str = ""
     added_header: bytes = b""
     """Fields that server rules and filters put on; they go in front of the content into every delivery."""
-    receipt: bool = False
-    """Has a Return-Receipt-To field and may have an answer."""
-    test: bool = False
-    """X-Special-Delivery: test - routed and offered, never delivered."""
-    smtputf8: bool = False
-    ruled: bool = False
-    """Server rules have run, they never run again."""
+    marks: int = 0
+    """The bits of the flags below: there may be very many messages."""
     position: int = 0
     """The oldest frame that is needed to know this message again."""
     held: bytes | None = None
     """The content, as long as it is held in memory."""
     contents: Contents | None = None
     """Who has the content: the spool."""
-    filed: bool = False
-    """N.msg exists with all of the content."""
-    leftover: bool = False
-    """A file N.msg of an earlier run is there; it does not count, but goes with the message."""
-    synced: bool = False
-    """N.msg is durable."""
     unsafe: dict[str, int] | None = None
     """Accounts that have stored it and are not safe yet, with the position of the frame."""
-    finished: bool = False
     report_due: float = 0.0
     """When the results that are not told yet are to be reported; 0: nothing is planned."""
     routes: tuple[Route | None, ...] | None = None
     """What is known of its recipients' routes from its reception; until it is enqueued."""
     made: dict[str, int] | None = None
     """Messages that were made because of this one, by the names that their makers gave them (`made_for`)."""
+
+    receipt = _Flag(1, "Has a Return-Receipt-To field and may have an answer.")
+    test = _Flag(2, "X-Special-Delivery: test - routed and offered, never delivered.")
+    smtputf8 = _Flag(4, "Needs SMTPUTF8.")
+    ruled = _Flag(8, "Server rules have run, they never run again.")
+    filed = _Flag(16, "N.msg exists with all of the content.")
+    leftover = _Flag(32, "A file N.msg of an earlier run is there; it does not count, but goes with the message.")
+    synced = _Flag(64, "N.msg is durable.")
+    finished = _Flag(128, "Nothing is left to be done for it.")
 
     @property
     def wire_size(self) -> int:

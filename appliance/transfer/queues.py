@@ -23,7 +23,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.tasks import Pace, TaskStatus
 from appliance.router.route import Route
-from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
+from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored, share
 from appliance.transfer.spool import Spool
 
 if TYPE_CHECKING:
@@ -360,8 +360,11 @@ class Queues:
     def enqueue(self, message: QueuedMessage, recipients: Iterable[Recipient]) -> None:
         """Put routed recipients into the queues of their modules."""
         groups: dict[tuple[str, str], list[Recipient]] = {}
+        stays = message.held is None
         for recipient in recipients:
             assert recipient.route is not None
+            if stays:
+                share(recipient.route, recipient.address)
             groups.setdefault((recipient.route.module, recipient.route.host), []).append(recipient)
         for key, group in groups.items():
             queue = self._queues.get(key)

@@ -182,7 +182,7 @@ class Submission:
             for index, envelope in enumerate(self.recipients)
         ]
         message = QueuedMessage(
-            self.id, self.sender, self.source, recipients, self._receiver.clock.now(), ret=self.ret, envid=self.envid
+            self.id, self.sender, self.source, [*recipients], self._receiver.clock.now(), ret=self.ret, envid=self.envid
         )
         message.smtputf8 = self.smtputf8
         message.receipt = self._receipt

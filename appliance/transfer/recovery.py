@@ -32,6 +32,8 @@ __all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
 _FIRST_READ: Final = 64 << 10
 _STORED_ALONE: Final = -1
 _UNREAD: Final = 1000
+_CONTENTS: Final = 8 << 20
+"""Octets of contents that a start takes into memory."""
 
 
 def stored_alone(account: str) -> str:
@@ -48,15 +50,18 @@ class StoredBefore:
     stored: Stored
     message: QueuedMessage
     content: bytes | None
-    """None: it is in N.msg; ask `Spool.content`."""
+    """None: it is not in memory; ask `Spool.content`."""
 
 
 class Replay:
-    """What a series of frames adds up to, pure."""
+    """What a series of frames adds up to, pure. No more than `keep` octets of contents are kept (None: all)."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int | None = None) -> None:
         self.messages: dict[int, tuple[QueuedMessage, bytes | None]] = {}
-        """Messages that are not finished, with their contents unless those are in N.msg."""
+        """Messages that are not finished, with their contents unless those are in N.msg (`filed`) or are left in the
+        journal."""
+        self._keep = keep
+        self._kept = 0
         self.gone: set[int] = set()
         """Messages that are finished; their files may still be there."""
         self._stored: dict[str, deque[tuple[Position, Stored, int]]] = {}
@@ -83,10 +88,19 @@ class Replay:
                 self.marks[number] = message.source.mark
             known = self.messages.get(number)
             if known is not None:
+                if known[1] is not None:
+                    self._kept -= len(known[1])
                 del self.messages[number]  # so that they stand in the order of their positions
                 message.unsafe = known[0].unsafe
                 if known[0].made:
                     message.made = {**known[0].made, **(message.made or {})}
+            if content is None:
+                message.filed = True
+            elif self._keep is not None:
+                self._kept += len(content)
+                if self._kept > self._keep:
+                    self._kept -= len(content)
+                    content = None
             self.messages[number] = (message, content)
             if reported is not None and reported[0] in self.messages:
                 about = self.messages[reported[0]][0]
@@ -105,6 +119,8 @@ class Replay:
             return
         known = self.messages.get(number)
         if kind == FrameType.FINISHED:
+            if known is not None and known[1] is not None:
+                self._kept -= len(known[1])
             self.messages.pop(number, None)
             self.gone.add(number)
         elif known is None:
@@ -151,7 +167,7 @@ class Recovery:
         """Frames that could not be understood."""
         self.foreign = 0
         """Messages taken from files that the journal does not know."""
-        self._replay = Replay()
+        self._replay = Replay(_CONTENTS)
         self._unread: list[tuple[Position, bytes]] = []
 
     async def replay_all(self) -> None:
@@ -212,8 +228,8 @@ class Recovery:
             await self.take_foreign(os.path.join(self.spool.directory, name), None)
 
     def _revive(self, message: QueuedMessage, content: bytes | None, has_file: bool) -> None:
-        if content is None:  # the file is looked at later, there may be very many of them
-            message.filed = message.synced = True
+        if message.filed:
+            message.synced = True
         else:
             message.leftover = has_file
         self.spool.adopt(message, content)
@@ -313,7 +329,7 @@ def _from_head(number: int, head: Head, size: int) -> QueuedMessage:
         if done:
             recipient.outcome, recipient.reported = Outcome(Kind.DELIVERED), True
         recipients.append(recipient)
-    return QueuedMessage(
+    message = QueuedMessage(
         number,
         head.sender,
         head.source,
@@ -324,9 +340,9 @@ def _from_head(number: int, head: Head, size: int) -> QueuedMessage:
         head.ret,
         head.envid,
         head.added_header,
-        smtputf8=head.smtputf8,
-        ruled=head.ruled,
     )
+    message.smtputf8, message.ruled = head.smtputf8, head.ruled
+    return message
 
 
 def _make_directories(files: Files, *paths: str) -> None:

@@ -2,7 +2,7 @@
 
 Invariants:
 - A message is live from the moment its frame M is handed to the journal; `add` returns when M is durable.
-- Its content is in one of three places at least: in the M (journal), in `Queue/N.msg`, in memory; memory is never the only one.
+- Its content is in the M (journal) or in `Queue/N.msg`; memory has copies of what came last, and is never the only place.
 - M goes (with its segment) only when the message is finished and N.msg is unlinked, or after a new M without content was
   written, and then N.msg is durable with all of the content.
 - A message is finished when every recipient has a result, every result is told or need not be told, and every account that
@@ -17,15 +17,16 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
 from appliance.kernel.clock import Clock
 from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import Files
-from appliance.kernel.journal import Journal, JournalError, JournalFull, Position, Ticket
+from appliance.kernel.journal import Frame, Journal, JournalError, JournalFull, Position, Ticket
 from appliance.kernel.log import Logger
+from appliance.kernel.segments import Segment, read_frame
 from appliance.kernel.tasks import TaskStatus, pace
 from appliance.transfer import frames
 from appliance.transfer.aside import put_aside
@@ -44,6 +45,7 @@ _IDS: Final = 1000
 _WATCH_EVERY: Final = 64  # messages after which the space is looked at, at most every few seconds
 _REMOVE_DELAY: Final = 0.2
 _VERIFY: Final = 200
+_TOGETHER: Final = 64
 _SOURCES: Final = 4096
 _SHORTEST: Final = 8
 
@@ -89,6 +91,7 @@ class Spool:
         self._min_free = min_free
         self._held = 0
         self._aging: deque[tuple[float, QueuedMessage]] = deque()
+        self._cached: deque[QueuedMessage] = deque()
         self._next_id = 0
         self._last_id = 0
         self._id_lock = trio.Lock()
@@ -154,9 +157,12 @@ class Spool:
         except JournalFull as error:
             raise NoSpace(str(error)) from error
         message.position = ticket.position
+        if content is not None:
+            message.held = content
+            self._held += len(content)
         if because_of is not None:  # now: frames of that message that come behind this one must tell it too
             because_of[0].remember(because_of[1], message.id)
-        self._enlist(message, content)
+        self._enlist(message)
         self.journal.hurry()
         with trio.CancelScope(shield=True):
             try:
@@ -167,22 +173,25 @@ class Spool:
         if reported is not None:
             for recipient in reported[1]:
                 recipient.reported = True
+        if content is not None:
+            self._aging.append((self.clock.now() + AGE, message))
+            self._keep(message)
         self.accepted += 1
         if self.accepted % _WATCH_EVERY == 1:
             self._wake.set()
         self.log.low("[%d] accepted from <%s>, %d bytes", message.id, message.sender, message.size)
         self.arrived(message)
 
-    def _enlist(self, message: QueuedMessage, content: bytes | None) -> None:
+    def _enlist(self, message: QueuedMessage) -> None:
         self.live[message.id] = message
         message.contents = self
-        if content is not None:
-            message.held = content
-            self._held += len(content)
-            self._aging.append((self.clock.now() + AGE, message))
-            limit = self._cache()
-            if limit is not None and self._held > limit:
-                self._wake.set()
+
+    def _keep(self, message: QueuedMessage) -> None:
+        """Its content is in memory and durable elsewhere: those that came first go when it is too much."""
+        self._cached.append(message)
+        limit = self._cache()
+        while self._cached and (self._cached[0].held is None or (limit is not None and self._held > limit)):
+            self._release_content(self._cached.popleft())
 
     def _forget(self, message: QueuedMessage) -> None:
         self.live.pop(message.id, None)
@@ -194,11 +203,19 @@ class Spool:
             message.held = None
 
     def adopt(self, message: QueuedMessage, content: bytes | None) -> None:
-        """Put a message that survived a restart among the live ones. If it is in N.msg, that is looked at soon."""
-        if content is None:
+        """Put a message that survived a restart among the live ones. Without content it is in N.msg (`filed`), which is
+        looked at soon, or in the journal."""
+        self._enlist(message)
+        if message.filed:
             self.suspect(message)
+        else:
+            self._aging.append((self.clock.now() + AGE, message))
+        if content is None:
             self._compact(message)
-        self._enlist(message, content)
+        else:
+            message.held = content
+            self._held += len(content)
+            self._keep(message)
 
     def suspect(self, message: QueuedMessage) -> None:
         """See soon whether its N.msg is there and whole."""
@@ -214,6 +231,7 @@ class Spool:
         message.source = self._kept.setdefault(message.source, message.source)
         for recipient in message.recipients:
             recipient.reason = sys.intern(recipient.reason)
+            recipient.due = recipient.due or 0.0
             if (route := recipient.route) is not None:
                 share(route, recipient.address)
 
@@ -223,7 +241,20 @@ class Spool:
         """The whole content, in store form. For large messages use `chunks`. OSError if the disk fails."""
         if message.held is not None:
             return message.held
-        return await self._read(message, 0, message.size)
+        if message.filed:
+            return await self._read(message, 0, message.size)
+        try:
+            content = _content_of(await self.journal.read(message.position))
+        except OSError:
+            if message.filed:  # meanwhile
+                return await self._read(message, 0, message.size)
+            raise
+        limit = self._cache()
+        if message.held is None and not message.done and (limit is None or self._held + len(content) <= limit):
+            message.held = content
+            self._held += len(content)
+            self._keep(message)
+        return content
 
     async def _read(self, message: QueuedMessage, start: int, size: int) -> bytes:
         try:
@@ -236,11 +267,15 @@ class Spool:
         """The first `limit` octets of the content."""
         if message.held is not None:
             return message.held[:limit]
+        if not message.filed:
+            return (await self.content(message))[:limit]
         return await self._read(message, 0, min(limit, message.size))
 
     async def chunks(self, message: QueuedMessage) -> AsyncIterator[bytes]:
         """The content in pieces of at most 256 KiB."""
         content = message.held
+        if content is None and not message.filed:
+            content = await self.content(message)
         if content is not None:
             for start in range(0, len(content), CHUNK):
                 yield content[start : start + CHUNK]
@@ -252,13 +287,17 @@ class Spool:
         """The path of N.msg, made now if need be: for programs that want a file name."""
         if not message.filed:
             async with self._file_locks.setdefault(message.id, trio.Lock()):
-                if not message.filed and message.held is not None:
-                    head = render_head(message)[0]
-                    path = self.path(message.id)
-                    await self.disk.run(_write_message, self.path(message.id, "tmp"), path, (head, message.held))
+                if not message.filed:
+                    await self.disk.run(_write_message, self._paper(message))
                     message.filed = True
             self._file_locks.pop(message.id, None)
         return self.path(message.id)
+
+    def _paper(self, message: QueuedMessage) -> _Paper:
+        number = message.id
+        segment = self.journal.segment_of(message.position) if message.held is None else None
+        head = render_head(message)[0]
+        return _Paper(self.path(number, "tmp"), self.path(number), head, message.held, segment, message.position)
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -385,7 +424,7 @@ class Spool:
         """Seconds until there is something to do by itself; an idle server sleeps."""
         if self.space_low or seen != self.accepted or self._patches:
             return _KEEP_HOUSE
-        while self._aging and (self._aging[0][1].held is None or self._aging[0][1].finished):
+        while self._aging and (self._aging[0][1].filed or self._aging[0][1].finished):
             self._aging.popleft()
         return max(_KEEP_HOUSE, self._aging[0][0] - self.clock.now()) if self._aging else math.inf
 
@@ -393,9 +432,7 @@ class Spool:
         """Before the end: every message that waits gets its N.msg, so that the directory alone tells all."""
         await self._remove()
         await self._patch()
-        for message in list(self.live.values()):
-            if message.held is not None and not message.done:
-                await self._write_file(message)
+        await self._write_files([message for message in self.live.values() if not message.filed and not message.done])
 
     async def _watch_space(self) -> None:
         limit = self._min_free()
@@ -438,28 +475,49 @@ class Spool:
             await self.disk.run(_patch_all, wanted)
 
     async def _age(self) -> None:
-        """Write N.msg for messages that are old, or too many for the memory, and let go of their contents."""
+        """Write N.msg for messages that are old, and let go of their contents."""
         now = self.clock.now()
-        limit = self._cache()
-        while self._aging:
-            due, message = self._aging[0]
-            if message.held is None or message.finished:
-                self._aging.popleft()
-                continue
-            if due > now and (limit is None or self._held <= limit):
-                return
-            self._aging.popleft()
-            await self._write_file(message)
+        old: list[QueuedMessage] = []
+        while self._aging and self._aging[0][0] <= now:
+            message = self._aging.popleft()[1]
+            if not message.filed and not message.finished:
+                old.append(message)
+        await self._write_files(old)
+        for message in old:
             if message.filed:
                 self._release_content(message)
                 self._compact(message)
 
-    async def _write_file(self, message: QueuedMessage) -> None:
-        try:
-            await self.file(message)
-        except OSError as error:
-            self.log.failure("[%d] cannot be written to the Queue: %s", message.id, error)
-            self._aging.append((self.clock.now() + AGE, message))
+    async def _write_files(self, messages: Sequence[QueuedMessage]) -> None:
+        """N.msg for each; those that cannot be written now are tried again later."""
+        for start in range(0, len(messages), _TOGETHER):
+            work: list[tuple[QueuedMessage, _Paper, trio.Lock]] = []
+            for message in messages[start : start + _TOGETHER]:
+                if message.filed or message.id in self._file_locks:
+                    continue
+                try:
+                    paper = self._paper(message)
+                except OSError as error:
+                    self._not_written(message, error)
+                    continue
+                self._file_locks[message.id] = lock = trio.Lock()
+                lock.acquire_nowait()
+                work.append((message, paper, lock))
+            try:
+                errors = await self.disk.run(_write_messages, [paper for _, paper, _ in work])
+                for (message, _, _), trouble in zip(work, errors, strict=True):
+                    if trouble is None:
+                        message.filed = True
+                    else:
+                        self._not_written(message, trouble)
+            finally:
+                for message, _, lock in work:
+                    self._file_locks.pop(message.id, None)
+                    lock.release()
+
+    def _not_written(self, message: QueuedMessage, error: OSError) -> None:
+        self.log.failure("[%d] cannot be written to the Queue: %s", message.id, error)
+        self._aging.append((self.clock.now() + AGE, message))
 
     # -- what the journal asks ----------------------------------------------------------------------------------------
 
@@ -485,13 +543,12 @@ class Spool:
         if any(message.unsafe for message in older):
             self.make_safe()
         movers = [message for message in older if not message.unsafe and not message.finished]
-        for message in movers:
-            await self._write_file(message)
+        await self._write_files(movers)
         await self._patch()
         movers = [message for message in movers if message.filed and not message.unsafe and not message.finished]
         fresh = [message for message in movers if not message.synced]
-        if fresh:
-            paths = [self.path(message.id) for message in fresh]
+        for start in range(0, len(fresh), _TOGETHER):  # others wait for flushes too
+            paths = [self.path(message.id) for message in fresh[start : start + _TOGETHER]]
             try:
                 await self.disk.run_in(SYNC, _sync_messages, paths, self.directory)
             except OSError as error:
@@ -560,17 +617,54 @@ def _damaged(files: Files, suspects: Sequence[tuple[str, int]]) -> list[int]:
     return found
 
 
-def _write_message(files: Files, temporary: str, path: str, parts: Sequence[bytes]) -> None:
-    """Not durable; the journal still has it all."""
-    handle = files.open(temporary, write=True, create=True, truncate=True)
+class _Paper(NamedTuple):
+    """A message file to be written; content that is not in memory is in that segment of the journal."""
+
+    temporary: str
+    path: str
+    head: bytes
+    content: bytes | None
+    segment: Segment | None
+    position: Position
+
+
+def _content_of(frame: Frame) -> bytes:
     try:
-        files.pwritev(handle, parts, 0)
+        content = frames.read_message(frames.read(frame))[1]
+    except (ValueError, TypeError, IndexError) as error:
+        raise OSError("a frame of the journal is not what it was") from error
+    if content is None:
+        raise OSError("the journal has no content of this message")
+    return content
+
+
+def _write_message(files: Files, paper: _Paper) -> None:
+    """Not durable; the journal still has it all."""
+    content = paper.content
+    if content is None:
+        assert paper.segment is not None
+        content = _content_of(read_frame(files, paper.segment, paper.position))
+    handle = files.open(paper.temporary, write=True, create=True, truncate=True)
+    try:
+        files.pwritev(handle, (paper.head, content), 0)
     except BaseException:
         files.close(handle)
-        files.unlink(temporary)
+        files.unlink(paper.temporary)
         raise
     files.close(handle)
-    files.rename(temporary, path)
+    files.rename(paper.temporary, paper.path)
+
+
+def _write_messages(files: Files, papers: Sequence[_Paper]) -> list[OSError | None]:
+    errors: list[OSError | None] = []
+    for paper in papers:
+        try:
+            _write_message(files, paper)
+        except OSError as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+    return errors
 
 
 def _sync_messages(files: Files, paths: Sequence[str], directory: str) -> None:
