@@ -60,6 +60,7 @@ _LONGEST_NEGATIVE: Final = 3600
 _REREAD: Final = 60.0  # seconds after which the system's files are looked at again
 _PAYLOAD: Final = 1232  # bytes of a UDP answer; fits every path (DNS flag day 2020)
 _MOST_RECORDS: Final = 200
+_LARGE: Final = 4096  # bytes of an answer that is not read in the event loop
 _MOST_HOSTS: Final = 10_000
 
 
@@ -327,8 +328,14 @@ class Resolver:
                 if not piece:
                     raise ChannelError("the server ended the connection")
                 data += piece
+            answer = data[2 : 2 + int.from_bytes(data[:2], "big")]
             try:
-                response = dns.message.from_wire(data[2 : 2 + int.from_bytes(data[:2], "big")])
+                # Thousands of records take a tenth of a second to read.
+                response = (
+                    await in_thread(lambda: dns.message.from_wire(answer))
+                    if len(answer) > _LARGE
+                    else dns.message.from_wire(answer)
+                )
             except dns.exception.DNSException as error:
                 raise ChannelError(f"a bad answer: {error}") from None
             if not query.is_response(response):

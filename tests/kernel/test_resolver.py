@@ -118,7 +118,7 @@ class Stub:
     async def serve_tcp(self, stream: trio.SocketStream) -> None:
         self.tcp += 1
         data = await stream.receive_some(65535)
-        wire = self.answer(bytes(data[2:])).to_wire()
+        wire = self.answer(bytes(data[2:])).to_wire(max_size=65535)
         await stream.send_all(len(wire).to_bytes(2, "big") + wire)
         await stream.aclose()
 
@@ -388,3 +388,44 @@ def test_files_of_the_system_never_raise(text: str) -> None:
     _parse_configuration("nameserver " + text)
     _parse_hosts("10.0.0.1 " + text + "\n" + text + " name")
     _server(text)
+
+
+@pytest.mark.parametrize("length", [1, 2, 40])
+async def test_a_loop_of_aliases_is_temporary_trouble(autojump_clock: trio.testing.MockClock, length: int) -> None:
+    async with running() as (resolver, (stub,), _):
+
+        def loop(answer: dns.message.Message) -> dns.message.Message:
+            answer.answer.clear()
+            for number in range(length):
+                name, target = (
+                    str(answer.question[0].name) if not n else f"n{n}." for n in (number, (number + 1) % length)
+                )
+                answer.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", target))
+            answer.set_rcode(dns.rcode.NOERROR)
+            return answer
+
+        stub.behave = loop
+        with pytest.raises(ResolverTrouble):
+            await resolver.addresses("mail.example")
+        with pytest.raises(ResolverTrouble):
+            await resolver.mx("example")
+
+
+async def test_thousands_of_records_are_bounded_and_hold_nothing_up() -> None:
+    async with running() as (resolver, (stub,), _):
+        hosts = [f"10 h{number}.example." for number in range(2000)]
+
+        def many(answer: dns.message.Message) -> dns.message.Message:
+            if answer.flags & dns.flags.TC or not stub.tcp:
+                answer.answer.clear()
+                answer.flags |= dns.flags.TC
+            return answer
+
+        ZONE["many.example", "MX"] = hosts
+        NAMES.add("many.example")
+        try:
+            stub.behave = many
+            found = await resolver.mx("many.example")
+        finally:
+            del ZONE["many.example", "MX"]
+        assert len(found) == 200
