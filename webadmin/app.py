@@ -15,6 +15,7 @@ from webadmin.helpers_pages import HelpersPages
 from webadmin.monitor_pages import MonitorPages
 from webadmin.pipe_pages import PipePages
 from webadmin.protection_pages import ProtectionPages
+from webadmin.rpop_pages import RpopPages
 from webadmin.rules_pages import RulesPages
 from webadmin.security_pages import SecurityPages
 from webadmin.settings_pages import SettingsPages
@@ -41,6 +42,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
     """All pages."""
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
     rules = RulesPages(domains.domains)
+    rpop = RpopPages(settings, domains.domains, monitors.clock)
     protection = ProtectionPages(settings.registry, settings.strings, settings.information)
     smtp = SmtpPages(settings, monitors.clock)
 
@@ -68,6 +70,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Rules/", rules.own_list, None, _FORM),
             route("/Rules/Try", rules.own_trial, None, _FORM),
             route("/Rules/{number}", rules.own_rule, None, _FORM),
+            route("/RPOP/", rpop.own, None, _FORM),
             route("/DomainAdmin/{domain}/", domain_start, None, _GET),
             route("/Settings/", settings.index, settings_realm, _GET),
             route("/Settings/Strings", settings.strings_page, settings_realm, _FORM),
@@ -79,6 +82,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Settings/Rules/Try", rules.server_trial, settings_realm, _FORM),
             route("/Settings/Rules/{number}", rules.server_rule, settings_realm, _FORM),
             route("/Settings/SMTP", smtp.module, settings_realm, _FORM),
+            route("/Settings/RPOP", rpop.module, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),
             route("/Domains/", domains.index, domains_realm, _FORM),
             route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),
@@ -86,6 +90,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Domains/{domain}/Aliases", domains.aliases, domains_realm, _FORM),
             route("/Domains/{domain}/Forwarders", domains.forwarders, domains_realm, _FORM),
             route("/Domains/{domain}/Accounts/{name}", domains.account, domains_realm, _FORM),
+            route("/Domains/{domain}/Accounts/{name}/RPOP", rpop.account, domains_realm, _FORM),
             route("/Domains/{domain}/Accounts/{name}/Rules", rules.account_list, domains_realm, _FORM),
             route("/Domains/{domain}/Accounts/{name}/Rules/Try", rules.account_trial, domains_realm, _FORM),
             route("/Domains/{domain}/Accounts/{name}/Rules/{number}", rules.account_rule, domains_realm, _FORM),
@@ -101,6 +106,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Monitors/Queue", monitors.queue, monitors_realm, _FORM),
             route("/Monitors/Queue/{id}", monitors.message, monitors_realm, _FORM),
             route("/Monitors/SMTP", smtp.monitor, monitors_realm, _FORM),
+            route("/Monitors/RPOP", rpop.monitor, monitors_realm, _FORM),
             route("/Monitors/PIPE", PipePages().monitor, monitors_realm, _FORM),
             route("/Monitors/Logs", monitors.logs, monitors_realm, _FORM),
             route("/Monitors/Logs/{file}", monitors.log, monitors_realm, _GET),

@@ -31,6 +31,7 @@ COMPONENTS: Mapping[str, About] = MappingProxyType(
         "SMTP": About("Mail", "mail from and to other servers"),
         "LOCAL": About("Mail", "mail into the accounts of this server"),
         "LIST": About("Mail", "distribution to groups"),
+        "RPOP": About("Mail", "mail from mailboxes on other servers"),
         "PIPE": About("Mail", "mail from and to programs of this computer"),
         "Helpers": About("Mail", "virus scanners, spam filters, other programs"),
         "POP": About("Access", "mail programs that fetch mail"),

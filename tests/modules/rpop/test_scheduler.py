@@ -141,7 +141,8 @@ async def test_all_accounts_of_a_failed_host_wait(desk: Desk, autojump_clock: tr
     await desk.records("alice", record("first", "10m", "down.test"), record("fine", "10m"))
     async with desk.running():
         await trio.sleep(60)
-        await desk.records("alice", *desk.office.domains.main.rpop["alice"], record("second", "10m", "down.test"))
+        first, fine = record("first", "10m", "down.test"), record("fine", "10m")
+        await desk.records("alice", first, fine, record("second", "10m", "down.test"))
         await trio.sleep(7000)
         assert desk.polls.of("first") == [0] and desk.polls.of("second") == []
         assert len(desk.polls.of("fine")) == 12
