@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 import trio
 
@@ -31,6 +32,7 @@ from appliance.accounts.recovery import Redo
 from appliance.filters.filters import ContentFilters
 from appliance.filters.mirroring import Mirroring
 from appliance.filters.settings import HELPERS
+from appliance.formats.data import Value
 from appliance.kernel import components, log_reading
 from appliance.kernel import schedule as schedule_operations
 from appliance.kernel import sessions as session_operations
@@ -102,11 +104,21 @@ GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_
 _CLOSE = 2.0
 
 
+class Privilege(Protocol):
+    """The process's root privilege (manual, chapter 4). `state` is root, dropped or none."""
+
+    @property
+    def state(self) -> str: ...
+
+    async def drop(self) -> str: ...
+    async def restore(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """What the command line decides. `console` gets each log line; `trouble` what belongs into the operating system's log;
     `loopback` serialises every request to an account (tests); `programs(word)` gives the arguments that start a program which
-    comes with the server."""
+    comes with the server; `privilege` gives root up and takes it back."""
 
     base: str
     port_offset: int = 0
@@ -115,6 +127,7 @@ class ServerOptions:
     trouble: Callable[[str], None] | None = None
     loopback: bool = False
     programs: Callable[[str], Sequence[str] | None] = lambda word: None
+    privilege: Privilege | None = None
 
 
 class _EarlySink:
@@ -622,6 +635,41 @@ class Server:
         async def shutdown(caller: Caller) -> None:
             self.system.major("shutdown asked for by %s", caller.account or "the server")
             self.stop(f"by {caller.account}")
+
+        privilege = self.options.privilege
+
+        @operations.declare(
+            "DropRoot", right=Right.SETTINGS, section="Server settings", summary="Gives up root; it can be restored."
+        )
+        async def drop_root(caller: Caller) -> None:
+            if privilege is None:
+                raise OperationError("The server does not run as root")
+            try:
+                name = await privilege.drop()
+            except OSError as error:
+                raise OperationError(f"Root cannot be dropped: {error}") from None
+            self.system.major("root is dropped by %s, the user is %s now", caller.account or "the server", name)
+
+        @operations.declare("RestoreRoot", right=Right.SETTINGS, section="Server settings", summary="Is root again.")
+        async def restore_root(caller: Caller) -> None:
+            if privilege is None:
+                raise OperationError("The server does not run as root")
+            try:
+                await privilege.restore()
+            except OSError as error:
+                raise OperationError(f"Root cannot be restored: {error}") from None
+            self.system.major("root is restored by %s", caller.account or "the server")
+
+        @operations.declare(
+            "GetRootState",
+            right=Right.SETTINGS,
+            section="Server settings",
+            summary="Whether root is held (root), dropped for now (dropped) or out of reach (none).",
+            result="string",
+        )
+        async def root_state(caller: Caller) -> Value:
+            del caller
+            return "none" if privilege is None else privilege.state
 
         @operations.declare(
             "RefreshOSData",

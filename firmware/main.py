@@ -13,6 +13,7 @@ import trio
 from firmware.base import BaseError, Lock, prepare
 from firmware.options import USAGE, OptionError, Options, with_parameter_file
 from firmware.platform import drop_root, give_tree, os_log, raise_descriptor_limit, run_as, settle_memory, to_background
+from firmware.privilege import RootPrivilege
 from firmware.provision import Provision, ProvisionError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
             options.log_all,
             sys.stdout.buffer.write if options.log_to_console else None,
             os_log,
+            privilege=RootPrivilege(options.base, files),
             programs=own_program,
         ),
         disk=WorkerDisk(files),

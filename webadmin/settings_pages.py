@@ -142,6 +142,11 @@ class SettingsPages:
         if page.action == "refresh":
             await page.perform("RefreshOSData")
             return page.go("/Settings/General", "Addresses and name servers were read anew.")
+        if page.action in ("drop-root", "restore-root"):
+            await page.perform("DropRoot" if page.action == "drop-root" else "RestoreRoot")
+            return page.go(
+                "/Settings/General", "Root is dropped." if page.action == "drop-root" else "Root is restored."
+            )
         updated = await self._update(page, settings, (MAIN_DOMAIN.key,))
         name = page.field("main_domain").strip()
         current = str(await page.perform("MainDomainName"))
@@ -159,7 +164,15 @@ class SettingsPages:
             "general.html",
             main_domain=name if updated.error else current,
             information=[Information("Server time", (now,)), *await self.information()],
+            root=await self._root(page),
         )
+
+    async def _root(self, page: Page) -> str:
+        """Whether root is held, dropped for now, or out of reach (manual, chapter 4, Server Root Privilege)."""
+        try:
+            return str(await page.perform("GetRootState"))
+        except OperationError:
+            return "none"
 
     async def strings_page(self, page: Page) -> Response:
         """Texts that clients see: the default, or one's own (manual, chapter 4, Customizing Server Prompts)."""

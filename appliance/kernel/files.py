@@ -279,10 +279,10 @@ class OsFiles(Files):
     """The operating system's files. New files belong to `owner` (user id, group id) if it is given: the run-as user,
     also while the server still runs as root."""
 
-    __slots__ = ("_owner",)
+    __slots__ = ("owner",)
 
     def __init__(self, owner: tuple[int, int] | None = None) -> None:
-        self._owner = owner if hasattr(os, "fchown") else None
+        self.owner = owner if hasattr(os, "fchown") else None
 
     def open(
         self,
@@ -299,7 +299,7 @@ class OsFiles(Files):
             flags |= os.O_TRUNC
         if not create:
             return os.open(path, flags)
-        if self._owner is None:
+        if self.owner is None:
             return os.open(path, flags | os.O_CREAT | (os.O_EXCL if exclusive else 0), mode)
         try:
             handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)
@@ -307,7 +307,7 @@ class OsFiles(Files):
             if exclusive:
                 raise
             return os.open(path, flags | os.O_CREAT, mode)
-        os.fchown(handle, *self._owner)
+        os.fchown(handle, *self.owner)
         return handle
 
     def close(self, handle: int) -> None:
@@ -406,8 +406,8 @@ class OsFiles(Files):
 
     def mkdir(self, path: str, *, mode: int = DIRECTORY_MODE) -> None:
         os.mkdir(path, mode)
-        if self._owner is not None:
-            os.chown(path, *self._owner)
+        if self.owner is not None:
+            os.chown(path, *self.owner)
 
     def rmdir(self, path: str) -> None:
         os.rmdir(path)
