@@ -197,7 +197,18 @@ async def test_errors_name_the_rule_and_the_word(house: House) -> None:
             assert word in str(refusal.value)
 
 
-@pytest.mark.feature("RULE-018", "RULE-017", "ACCT-060", "ACCT-064", "RULE-179", "RULE-170", "ADM-150")
+@pytest.mark.feature(
+    "RULE-018",
+    "RULE-017",
+    "ACCT-060",
+    "ACCT-061",
+    "ACCT-062",
+    "ACCT-063",
+    "ACCT-064",
+    "RULE-179",
+    "RULE-170",
+    "ADM-150",
+)
 async def test_users_write_what_they_are_granted(house: House) -> None:
     admin, ann = await house.cli(), await house.cli("ann", PASSWORD)
 
