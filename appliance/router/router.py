@@ -91,6 +91,8 @@ class Router:
         except Refused as refusal:
             self.logger.problem("failed to route '%s': %s", address, refusal.text)
             raise
+        except ValueError as error:  # an address inside the address is none
+            raise Refused(str(error), code="5.1.3") from None
 
     def current(self, route: Route) -> bool:
         """Whether asking again would give this answer again."""

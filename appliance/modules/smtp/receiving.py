@@ -18,7 +18,7 @@ from appliance.kernel.operations import Caller
 from appliance.modules.smtp.authenticating import Authentication
 from appliance.modules.smtp.intake import Intake
 from appliance.modules.smtp.protection.devices import Device
-from appliance.modules.smtp.protection.settings import MESSAGE_LIMIT
+from appliance.modules.smtp.protection.settings import IDLE_LIMIT, MESSAGE_LIMIT
 from appliance.modules.smtp.senders import SenderCheck, qualified, temporary
 from appliance.modules.smtp.settings import (
     ADVERTISE_8BIT,
@@ -43,6 +43,7 @@ from appliance.transfer.message import Envelope
 _MAX_LOGIN_FAILURES = 5
 _COMMANDS = "commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY AUTH STARTTLS ETRN QUIT"
 
+_IDLE = (e.Noop, e.Rset, e.Helo, e.Ehlo, e.Vrfy, e.Expn, e.Help, e.Mail)
 _TRAP_CODE = "5.7.0"
 _UNKNOWN_NAME = "5.1.1"
 
@@ -58,6 +59,7 @@ class ReceivingSession:
         "_channel",
         "_device",
         "_errors",
+        "_idle",
         "_intake",
         "_listed",
         "_log",
@@ -84,6 +86,7 @@ class ReceivingSession:
         self._sender = SenderCheck(around, channel, called=called)
         self._out = bytearray()
         self._errors = 0
+        self._idle = 0
         self._unknown = 0
         #: Who says that the host is blacklisted; None if nobody does. Not known before `_looking` is set.
         self._listed: str | None = None
@@ -187,6 +190,8 @@ class ReceivingSession:
         """Count what was wrong, and put the reply into the batch."""
         if reply.permanent and not self._channel.member and not self._called:
             reply = await self._punish(event, reply)
+        elif isinstance(event, _IDLE):
+            reply = self._idled(reply)
         if self._authentication.failures >= _MAX_LOGIN_FAILURES and self._authentication.sender is None:
             reply = Reply(421, self._text("SMTPTooManyErrors"), "4.7.0")
         if self._log.enabled(ALL):
@@ -208,6 +213,15 @@ class ReceivingSession:
         if stranger and (delay := guard.delay(self._errors)):
             await self._flush()
             await trio.sleep(delay)
+        return reply
+
+    def _idled(self, reply: Reply) -> Reply:
+        """A command that does nothing: there is an end to these too."""
+        self._idle += 1
+        stranger = not (self._channel.client or self._channel.member or self._called)
+        if stranger and self._idle > self._around.guard.settings[IDLE_LIMIT]:
+            self._log.problem("too many commands without a message")
+            return Reply(421, self._text("SMTPTooManyErrors"), "4.7.0")
         return reply
 
     async def _flush(self) -> None:
@@ -483,6 +497,7 @@ class ReceivingSession:
 
     async def _end(self, event: e.DataEnd) -> Reply:
         reply = await self._intake.end(event)
+        self._idle = 0
         await self._forget()
         return reply
 

@@ -189,6 +189,7 @@ class World:
 
     def __init__(self, around: Surroundings, router: Router, names: FakeNames, spool: Spool, log: MemoryLog) -> None:
         self.around = around
+        self.domains = router.domains
         self.service = SmtpService(around)
         self.router = router
         self.names = names
@@ -243,6 +244,9 @@ class World:
     def files(self) -> list[str]:
         """The message files in the queue's folder."""
         return [one.name for one in Path(self.spool.directory).iterdir() if one.suffix in (".msg", ".tmp")]
+
+    def size_of(self, name: str) -> int:
+        return (Path(self.spool.directory) / name).stat().st_size
 
     async def content(self, message: QueuedMessage | None = None) -> bytes:
         return await self.spool.content(message or self.messages[-1])

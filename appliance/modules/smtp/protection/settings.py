@@ -89,6 +89,14 @@ PATIENCE = Setting(
 )
 DELAY = Setting("ErrorDelay", Time(0, 60), 1, "Each further error adds to the delay", _LIMITS)
 MAX_DELAY = Setting("MaxErrorDelay", Time(0, 240), 10, "Longest delay", _LIMITS)
+IDLE_LIMIT = Setting(
+    "IdleCommands",
+    Number(10, 1_000_000),
+    200,
+    "Commands without a message before a session is ended",
+    _LIMITS,
+    help="Not for clients.",
+)
 HARVEST_LIMIT = Setting(
     "HarvestLimit",
     Limit(),
@@ -129,6 +137,7 @@ PROTECTION = Group(
         PATIENCE,
         DELAY,
         MAX_DELAY,
+        IDLE_LIMIT,
         HARVEST_LIMIT,
         HARVEST_PERIOD,
         MESSAGE_LIMIT,
