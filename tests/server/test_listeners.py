@@ -7,6 +7,7 @@ import ssl
 import pytest
 import trio
 
+from appliance.formats.data import Value
 from tests.interop.pillarbox import PASSWORD
 from tests.server.conftest import House, Line, until
 
@@ -129,3 +130,23 @@ async def test_many_sessions_of_all_services_at_once(house: House) -> None:
     for line in lines:
         await line.aclose()
     assert not house.crashes(await house.log())
+
+
+@pytest.mark.feature("LSN-045")
+async def test_restricted_addresses_are_cut_off_and_blacklisted_ones_are_refused_by_recipient(
+    house: House, stranger: str
+) -> None:
+    """The first go to another mail host of ours, the second take their mail back."""
+    cli = await house.cli()
+    await cli(f'SetBlacklistedIPs "{stranger}"')
+    line = await house.connect("SMTP", stranger)
+    assert (await line.smtp("EHLO far.test")).startswith("250")
+    assert (await line.smtp("MAIL FROM:<x@far.test>")).startswith("250")
+    assert (await line.smtp("RCPT TO:<ann@box.test>")).startswith("5")
+    await line.aclose()
+    await cli('SetBlacklistedIPs ""')
+    row: Value = {"Port": "25", "Restriction": "Deny", "List": stranger}
+    await house.update("SMTP", Listener=[row])
+    line = await house.connect("SMTP", stranger, greeting=False)
+    assert await line.rest() == b""
+    assert await house.connect("SMTP")
