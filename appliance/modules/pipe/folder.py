@@ -24,7 +24,7 @@ from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import Files
 from appliance.kernel.journal import JournalError
 from appliance.kernel.log import Logger
-from appliance.modules.pipe.envelope import read_header
+from appliance.modules.pipe.envelope import Submitted, read_header
 from appliance.modules.pipe.routing import MODULE
 from appliance.transfer.message import Envelope, Source
 from appliance.transfer.receiver import MAX_HEADER, NoSpace
@@ -38,6 +38,8 @@ TAKEN: Final = ".taken"
 BATCH: Final = 100
 """Files that are taken at a time."""
 _PIECE: Final = 256 << 10
+_LARGE: Final = 32 << 10
+"""Octets of a header that is not looked at on the loop."""
 _MODE: Final = 0o3730 if sys.platform != "win32" else 0o700
 """For the directory: its group may put files in, and everybody only moves his own."""
 _TAKEN: Final = re.compile(r"(.+)\.([0-9]{1,18})\.taken", re.DOTALL)
@@ -131,7 +133,10 @@ class SubmittedFolder:
         lines = head[:end].replace(b"\r\n", b"\n")
         if lines and not lines.endswith(b"\n"):
             lines += b"\n"
-        said = read_header(lines, self._host())
+        if len(lines) < _LARGE:
+            said = read_header(lines, self._host())
+        else:
+            said = await self._disk.run(_read_header, lines, self._host())  # off the loop
         if not said.recipients:
             raise ValueError("there are no recipients")
         async with self._transfer.begin(Source(MODULE, trusted=True)) as submission:
@@ -215,6 +220,11 @@ def _user(number: str) -> str:
     except KeyError:
         name = f"uid-{number}"
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+
+def _read_header(files: Files, lines: bytes, host: str) -> Submitted:
+    del files
+    return read_header(lines, host)
 
 
 def _claim(files: Files, directory: str, pairs: Sequence[tuple[str, str]]) -> set[str]:
