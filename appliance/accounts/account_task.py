@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from appliance.accounts import acl, appending, changing, columns, metadata, naming, probing, reading, shared
+from appliance.accounts import acl, appending, changing, columns, metadata, naming, probing, reading, shared, untold
 from appliance.accounts.alerts import AlertSource, confirm_alerts, info
 from appliance.accounts.client import AccountError
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins, deliver
@@ -52,6 +52,10 @@ DIRECT: Final[dict[str, Handler]] = {
     "header_fields": probing.header_fields,
     "identities": probing.identities,
     "previews": probing.previews,
+    "told": untold.told,
+    "untold": untold.untold,
+    "untold_read": untold.untold_read,
+    "untold_store": untold.untold_store,
     "validities": probing.validities,
     "read": reading.read,
     "search": search,

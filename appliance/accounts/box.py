@@ -9,7 +9,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -20,6 +20,9 @@ from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Found
 from appliance.mailstore.table import Counts, Row, Table
+
+if TYPE_CHECKING:
+    from appliance.accounts.untold import Untold
 
 __all__ = ["Box", "View"]
 
@@ -56,6 +59,7 @@ class Box:
         "texts",
         "uidnext",
         "unsafe",
+        "untold",
         "views",
     )
 
@@ -89,6 +93,8 @@ class Box:
         self.gone: list[tuple[int, int]] = []
         self.gone_floor = self.modseq
         self.views: set[View] = set()
+        #: Messages that are gone and that some view still has, see `untold`.
+        self.untold: dict[int, Untold] = {}
         self.readers = 0
         self.idle: trio.Event | None = None
         #: Set at the end of what readers wait for, see `moving`.

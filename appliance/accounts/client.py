@@ -271,6 +271,26 @@ class AccountSession:
         """A word for the content of each of at most 500 messages; copies have the same."""
         return dict(await self._transport.call("identities", view, pack(uids)))
 
+    async def untold(self, view: int, uids: Sequence[int], what: Fetch, section: str | None = None) -> list[Row]:
+        """As `fetch`, of messages that others have removed and that this view was not `told` of, as far as they can be had."""
+        return [Row(*row) for row in await self._transport.call("untold", view, pack(uids), int(what), section)]
+
+    async def untold_read(self, view: int, uid: int, section: str, offset: int, length: int) -> tuple[int, bytes]:
+        """As `read`, of such a message. NONEXISTENT."""
+        size, data = await self._transport.call("untold_read", view, uid, section, offset, length)
+        return size, data
+
+    async def untold_store(
+        self, view: int, uids: Sequence[int], mode: str, flags: int, keywords: Sequence[str]
+    ) -> list[FlagRow]:
+        """As `store`, of such messages; it lasts as long as they do."""
+        rows = await self._transport.call("untold_store", view, pack(uids), mode, flags, tuple(keywords))
+        return [FlagRow(*row) for row in rows]
+
+    async def told(self, view: int, uids: Sequence[int]) -> None:
+        """The client knows by now that these are gone."""
+        await self._transport.call("told", view, pack(uids))
+
     async def validities(self) -> dict[str, int]:
         """All mailboxes that the session may know of, and their UIDVALIDITY values, which no other mailbox ever has."""
         return dict(await self._transport.call("validities"))

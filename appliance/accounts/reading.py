@@ -14,6 +14,7 @@ from appliance.accounts.columns import pick, texts_of, words
 from appliance.accounts.sections import Reader, cut, section_path
 from appliance.accounts.session import MAX_VIEWS, Session
 from appliance.accounts.state import State
+from appliance.accounts.untold import sweep
 from appliance.formats.wire import to_wire
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import RECENT, SETTABLE
@@ -99,6 +100,8 @@ async def release(state: State, session: Session, number: int) -> None:
     view = session.views.pop(number, None)
     if view is not None:
         view.box.views.discard(view)
+        if view.box.untold:
+            await sweep(state, view.box)
         await state.trim()
 
 
