@@ -55,6 +55,8 @@ class Verdict:
     action: Literal["accept", "discard", "reject", "later"] = "accept"
     text: str = ""
     added_header: bytes = b""
+    fired: bool = True
+    """Whether some rule did something; if not, nothing has to be written down."""
 
 
 ServerRules = Callable[[QueuedMessage], Awaitable[Verdict]]
@@ -211,7 +213,8 @@ class Enqueuer:
                 return
             message.ruled = True
             message.added_header += verdict.added_header
-            self._spool.enqueued(message)
+            if verdict.fired:
+                self._spool.enqueued(message)
             if verdict.action != "accept":
                 self._dismiss(message, verdict)
                 return
