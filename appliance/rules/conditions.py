@@ -105,7 +105,9 @@ def _field_picture(text: str) -> Question:
     fits, piece = picture(text), literal(text)
     head = text.partition("*")[0]
     name = head.partition(":")[0].strip().lower() if ":" in head else ""
-    return lambda subject: subject.may_have(piece) and any(map(fits, subject.lines(name)))
+    if name:
+        return lambda subject: any(map(fits, subject.lines(name)))
+    return lambda subject: subject.may_have(piece) and any(map(fits, subject.lines("")))
 
 
 def _header_field(kind: str, operation: str, parameter: str) -> Question:

@@ -65,7 +65,20 @@ def any_of(tests: Iterable[Test]) -> Test:
         return _never
     if len(each) == 1:
         return each[0]
-    return lambda text: any(test(text) for test in each)
+    if len(each) == 2:
+        one, two = each
+        return lambda text: one(text) or two(text)
+    if len(each) == 3:
+        first, second, third = each
+        return lambda text: first(text) or second(text) or third(text)
+
+    def test(text: str) -> bool:
+        for one in each:  # noqa: SIM110 - a generator costs more than the question
+            if one(text):
+                return True
+        return False
+
+    return test
 
 
 def split_pictures(text: str) -> list[str]:
@@ -74,17 +87,51 @@ def split_pictures(text: str) -> list[str]:
 
 
 def pictures(texts: Iterable[str]) -> Test:
-    """Whether one of the pictures fits; those without a star are looked up at once, however many there are."""
+    """Whether one of the pictures fits. Those without a star, and those with one at an end, are looked up with one call for
+    all of them, however many there are."""
     exact: set[str] = set()
-    tests: list[Test] = []
-    for text in texts:
-        if "*" in text:
-            tests.append(picture(text))
+    begins: list[str] = []
+    ends: list[str] = []
+    words: list[str] = []
+    others: list[Test] = []
+    for text in map(str.lower, texts):
+        inner = text.strip("*")
+        if "*" not in text:
+            exact.add(text)
+        elif "*" in inner or not inner:
+            others.append(picture(text))
+        elif text[0] == "*" and text[-1] == "*":
+            words.append(inner)
+        elif text[0] == "*":
+            ends.append(inner)
         else:
-            exact.add(text.lower())
+            begins.append(inner)
+    tests = list(others)
+    if words:
+        tests.insert(0, _any_word(tuple(words)))
+    if begins:
+        start = tuple(begins)
+        tests.insert(0, lambda text: text.startswith(start))
+    if ends:
+        end = tuple(ends)
+        tests.insert(0, lambda text: text.endswith(end))
     if exact:
         tests.insert(0, next(iter(exact)).__eq__ if len(exact) == 1 else exact.__contains__)
     return any_of(tests)
+
+
+def _any_word(words: tuple[str, ...]) -> Test:
+    if len(words) == 1:
+        word = words[0]
+        return lambda text: word in text
+
+    def test(text: str) -> bool:
+        for word in words:  # noqa: SIM110 - a generator costs more than the look
+            if word in text:
+                return True
+        return False
+
+    return test
 
 
 def literal(text: str) -> str:

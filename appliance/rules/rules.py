@@ -205,7 +205,7 @@ class Rules:
         """What the server's rules make of a message (`Enqueuer.rules`)."""
         rules = self._server
         if message.test or not rules.rules:
-            return Verdict()
+            return Verdict(fired=False)
         subject = await self.subject(message, rules, message.recipients, None)
         run = Run(message.id, _SERVER, subject)
         doing = Doing(self.shop, message, self.server_identity(), None, self._server_log)
@@ -216,7 +216,7 @@ class Rules:
             return Verdict("reject", ruling.text or REJECTED, ruling.added)
         if ruling.action == "later":
             return Verdict("later", ruling.text)
-        return Verdict(added_header=ruling.added)
+        return Verdict(added_header=ruling.added, fired=bool(run.fired))
 
     async def rule(self, account: Account, message: QueuedMessage, recipients: Sequence[Recipient]) -> Ruling:
         """What the rules of the domain and of the account make of a message (`LocalModule.rules`)."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from appliance.formats.encodedwords import decode_words
-from appliance.formats.headers import fields, unfold
+from appliance.formats.headers import MAX_FIELDS, unfold
 from appliance.formats.mailboxes import Mailbox, parse_mailboxes
 from appliance.rules.pictures import Test
 
@@ -17,6 +18,7 @@ __all__ = ["MAX_TESTED", "Lists", "Subject", "address_of", "is_automatic"]
 MAX_TESTED: Final = 2000
 """Symbols of a string that conditions look at; what is longer is cut, so that a long line costs no more than a short one."""
 _MAX_STRINGS: Final = 2000
+_FIELD: Final = re.compile(rb"\n([!-9;-~\x80-\xff]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)")
 
 Lists = Callable[[str], Test]
 """Gives the question "is it in the string list of that name?"."""
@@ -68,23 +70,25 @@ class Envelope:
 class Subject:
     """`header` are the message's own fields, `added` those that were put on (by the server's rules, and by `add`)."""
 
-    __slots__ = ("_lines", "_values", "added", "envelope", "header", "lists", "text")
+    __slots__ = ("_added_header", "_everything", "_lines", "_values", "added", "envelope", "header", "lists", "text")
 
     def __init__(self, header: bytes, added: bytes, envelope: Envelope, lists: Lists) -> None:
         self.text = header
         self.added = added
         self.envelope = envelope
         self.lists = lists
-        self.header: dict[bytes, list[bytes]] = {}
-        for field in fields(header):
-            self.header.setdefault(field.name.lower(), []).append(field.value)
+        self.header = _header(header)
         self._values: dict[str, list[str]] = {}
-        self._lines: tuple[list[str], dict[str, list[str]], str] | None = None
+        self._added_header = _header(added) if added else {}
+        self._lines: dict[str, list[str]] = {}
+        self._everything = ""
 
     def add(self, fields_text: bytes) -> None:
         """More fields, whole lines: conditions on header fields see them from now on."""
         self.added += fields_text
-        self._lines = None
+        self._added_header = _header(self.added)
+        self._lines.clear()
+        self._everything = ""
 
     def mailboxes(self, *names: bytes) -> list[Mailbox]:
         """The addresses of these fields."""
@@ -130,28 +134,48 @@ class Subject:
         return bool(self.envelope.sender) and not is_automatic(self.header)
 
     def lines(self, name: str) -> list[str]:
-        """The lines `Name: value`, lower case, raw and with encoded words read; all, or those of one field."""
-        everything, by_name, _ = self._all_lines()
-        return by_name.get(name, []) if name else everything
+        """The lines `name: value`, lower case, raw and with encoded words read: all, or with a name those of one field."""
+        found = self._lines.get(name)
+        if found is None:
+            if name:
+                raw = name.encode("utf-8", "replace")
+                values = [*self._added_header.get(raw, ()), *self.header.get(raw, ())]
+                found = [line for value in values for line in _texts(name, value)]
+            else:
+                found = [
+                    line
+                    for header in (self._added_header, self.header)
+                    for raw, values in header.items()
+                    for value in values
+                    for line in _texts(raw.decode("latin-1"), value)
+                ]
+            self._lines[name] = found
+        return found
 
     def may_have(self, piece: str) -> bool:
         """Whether some line could have that piece (lower case): one look for all lines."""
-        return piece in self._all_lines()[2]
+        if not self._everything:
+            self._everything = "\n".join(self.lines(""))
+        return piece in self._everything
 
-    def _all_lines(self) -> tuple[list[str], dict[str, list[str]], str]:
-        if self._lines is None:
-            everything: list[str] = []
-            by_name: dict[str, list[str]] = {}
-            for source in (self.added, self.text):
-                for field in fields(source):
-                    name = field.name.decode("latin-1").lower()
-                    raw = unfold(field.value[: 4 * MAX_TESTED])[:MAX_TESTED]
-                    texts = [raw.decode("utf-8", "replace")]
-                    if b"=?" in raw:
-                        texts.append(decode_words(raw))
-                    for text in texts:
-                        line = f"{name}: {text.lower()}"
-                        everything.append(line)
-                        by_name.setdefault(name, []).append(line)
-            self._lines = everything, by_name, "\n".join(everything)
-        return self._lines
+
+def _texts(name: str, value: bytes) -> list[str]:
+    """A field as it stands, and with its encoded words read."""
+    raw = unfold(value[: 4 * MAX_TESTED])[:MAX_TESTED]
+    texts = [f"{name}: {raw.decode('utf-8', 'replace').lower()}"]
+    if b"=?" in raw:
+        texts.append(f"{name}: {decode_words(raw).lower()}")
+    return texts
+
+
+def _header(data: bytes) -> dict[bytes, list[bytes]]:
+    """Raw values by lower-case name."""
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in _FIELD.findall(b"\n" + data)[:MAX_FIELDS]:
+        low = name.lower()
+        values = found.get(low)
+        if values is None:
+            found[low] = [value]
+        else:
+            values.append(value)
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from appliance.formats.headers import header_end
 from appliance.rules.compiling import compile_rule
 from appliance.rules.model import Condition, Level, Rule
 from appliance.rules.outgoing import Identity
@@ -36,7 +37,10 @@ def subject(
 ) -> Subject:
     known = lists or {}
     return Subject(
-        header, added, Envelope(sender, recipients, routes, size, moment), lambda name: pictures(known.get(name, []))
+        header[: header_end(header)],
+        added,
+        Envelope(sender, recipients, routes, size, moment),
+        lambda name: pictures(known.get(name, [])),
     )
 
 
