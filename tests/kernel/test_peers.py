@@ -37,6 +37,7 @@ async def test_log_ins_from_this_computer_are_always_possible() -> None:
     assert known.may_log_in("203.0.113.1")
 
 
+@pytest.mark.feature("PROT-042", "PROT-043", "PROT-045")
 async def test_a_mobile_user_makes_his_address_a_client(autojump_clock: trio.testing.MockClock) -> None:
     known = peers()
     known.logged_in("203.0.113.1")

@@ -53,7 +53,7 @@ async def test_each_page_changes_one_file(house: House) -> None:
         assert dictionary(folder / f"{page}.settings")[field] == value
 
 
-@pytest.mark.feature("BASE-011", "BASE-013")
+@pytest.mark.feature("BASE-011", "BASE-013", "PROT-035")
 async def test_a_lock_out_is_rescued_in_the_file(tmp_path: Path, stranger: str) -> None:
     base = tmp_path / "base"
     file = base / "Settings" / "IPAddresses.settings"
