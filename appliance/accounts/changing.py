@@ -16,6 +16,7 @@ from appliance.accounts.frames import Moved, Placed
 from appliance.accounts.reading import FlagTuple
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
+from appliance.accounts.untold import keep
 from appliance.accounts.writing import check_quota, keyword_bits, settle
 from appliance.formats.wire import wire_size
 from appliance.kernel.files import Files
@@ -138,6 +139,7 @@ async def remove_messages(state: State, box: Box, indices: list[int], *, moved: 
         return b""
     founds = box.founds(indices)
     await state.ensure(box, modseqs=1)
+    await keep(state, box, indices)
     if isinstance(box.store, MdirStore):
         if not moved:
             await state.barrier()

@@ -43,6 +43,7 @@ MODSEQ_BLOCK: Final = 10_000
 _KEPT: Final = 4
 """Tables of mailboxes that nobody has open any more."""
 _SMALL_DEAD: Final = 1 << 16
+_MUCH_DEAD: Final = 1 << 26
 MAX_UID: Final = (1 << 32) - 2
 
 
@@ -466,6 +467,7 @@ class State:
         """Write an .mbox anew without what is expunged and the messages at these places; behind a barrier, no readers."""
         with box.moving():
             box.table.places, stamp = await self.shared.disk.run(_compact, box.store, without, box.table.places)
+            box.untold.clear()
             box.info.generation += 1
             box.info.dead = 0
             box.size = stamp[0]
@@ -477,7 +479,8 @@ class State:
 
     async def maybe_compact(self, box: Box) -> None:
         """Compact when a fifth is dead."""
-        if box.info.dead > _SMALL_DEAD and box.info.dead * 5 > box.size:
+        # While somebody may still want to read what is gone, much of it is borne.
+        if box.info.dead > (_MUCH_DEAD if box.untold else _SMALL_DEAD) and box.info.dead * 5 > box.size:
             await self.compact(box)
 
     async def trim(self) -> None:
