@@ -92,34 +92,48 @@ class Fetching:
         for start in range(0, len(uids), step):
             part = uids[start : start + step]
             rows = await selected.account.columns(selected.view_number, part, form.what)
-            self.missing = self.missing or len(rows.uids) < len(part)
             await self.session.put_all(form.join(rows))
+            if len(rows.uids) < len(part):
+                here = set(rows.uids)
+                await self._untold([uid for uid in part if uid not in here])
             await trio.lowlevel.checkpoint()
 
     async def batch(self, uids: Sequence[int]) -> None:
         """Up to `BATCH` messages."""
         selected = self.selected
         left = uids
+        absent: list[int] = []
         while left:
             rows = await selected.account.fetch(selected.view_number, left, self.what, self.inline)
             if len(rows) < len(left):
                 # Short because of the size of the texts, or because messages are gone: those between two rows are.
-                rest = [uid for uid in left if uid > rows[-1].uid] if rows else []
-                if len(rows) + len(rest) < len(left):
-                    self.missing = True
-                left = rest
+                here = {row.uid for row in rows}
+                last = rows[-1].uid if rows else 0
+                absent += [uid for uid in left if uid not in here and (uid < last or not rows)]
+                left = [uid for uid in left if uid > last] if rows else ()
             else:
                 left = ()
-            if not rows:
-                return
-            marked = await self._mark(rows) if self.marks else {}
-            more = await self._more([row.uid for row in rows]) if self.extra else None
-            if self.texts:
-                for number, row in zip([n for n, _ in selected.view.numbered(r.uid for r in rows)], rows, strict=True):
-                    await self._with_texts(number, row, marked, () if more is None else more(row.uid))
-            else:
-                await self.session.put_all(self._lines(rows, more))
-                await trio.lowlevel.checkpoint()
+            if rows:
+                await self._tell(rows, await self._mark(rows) if self.marks else {})
+        if absent:
+            await self._untold(absent)
+
+    async def _tell(self, rows: Sequence[Row], marked: dict[int, FlagRow]) -> None:
+        selected = self.selected
+        more = await self._more([row.uid for row in rows]) if self.extra else None
+        if self.texts:
+            for number, row in zip([n for n, _ in selected.view.numbered(r.uid for r in rows)], rows, strict=True):
+                await self._with_texts(number, row, marked, () if more is None else more(row.uid))
+        else:
+            await self.session.put_all(self._lines(rows, more))
+            await trio.lowlevel.checkpoint()
+
+    async def _untold(self, uids: Sequence[int]) -> None:
+        """Messages that others have removed, and that are there for this client until it is told (RFC 2180, 4.1)."""
+        rows = await self.selected.account.untold(self.selected.view_number, uids, self.what, self.inline)
+        self.missing = self.missing or len(rows) < len(uids)
+        if rows:
+            await self._tell(rows, {})
 
     async def _more(self, uids: Sequence[int]) -> Callable[[int], tuple[bytes | None, ...]]:
         """The columns behind MODSEQ: EMAILID, THREADID, SAVEDATE, PREVIEW. Messages are in no threads that the server keeps,
@@ -264,16 +278,25 @@ class Fetching:
         await self.session.put_all(data)
 
     async def _whole(self, uid: int, source: str, limit: int) -> bytes | None:
-        selected = self.selected
-        size, data = await selected.account.read(selected.view_number, uid, source, 0, limit)
+        size, data = await self._read(uid, source, 0, limit)
         return None if size < 0 else data
+
+    async def _read(self, uid: int, source: str, offset: int, length: int) -> tuple[int, bytes]:
+        """A piece of a text, from where messages are that others have removed, too."""
+        account, view = self.selected.account, self.selected.view_number
+        try:
+            return await account.read(view, uid, source, offset, length)
+        except AccountError as error:
+            if error.code != "NONEXISTENT":
+                raise
+        return await account.untold_read(view, uid, source, offset, length)
 
     async def _stream(self, uid: int, source: str, partial: tuple[int, int] | None) -> None:
         """A text that is not at hand, in pieces; the length is told first, so what follows must be as long."""
-        session, selected = self.session, self.selected
+        session = self.session
         offset, count = partial or (0, 1 << 62)
         try:
-            size, data = await selected.account.read(selected.view_number, uid, source, offset, min(PIECE, count))
+            size, data = await self._read(uid, source, offset, min(PIECE, count))
         except AccountError as error:
             if error.code != "NONEXISTENT":
                 await session.broken(error.text)
@@ -291,7 +314,7 @@ class Fetching:
             if not left:
                 return
             try:
-                _, data = await selected.account.read(selected.view_number, uid, source, offset, min(PIECE, left))
+                _, data = await self._read(uid, source, offset, min(PIECE, left))
             except AccountError as error:
                 await session.broken(error.text)
             if not data:

@@ -195,7 +195,9 @@ class Selected:
             self._arrived(changes.new)
         if expunge and self.view.pending:
             uids = self.view.pending_uids() if self.qresync else []
+            gone = self.view.pending_uids()
             numbers = self.view.expunge()
+            await self.account.told(self.view_number, gone)
             if uids:
                 yield render.vanished(uids)
                 numbers = []

@@ -43,6 +43,14 @@ async def store(session: ImapSession, command: Command) -> Ok:
     for start in range(0, len(uids), BATCH):
         batch = uids[start : start + BATCH]
         rows = await selected.account.store(selected.view_number, batch, arguments.mode, flags, keywords, since)
+        if keywords:
+            session.put(await selected.new_keywords(rows))
+        if since < 0 and len(rows) < len(batch):
+            # What others have removed, and this client does not know of yet, is as it was for it (RFC 2180, 4.2).
+            stored = {row.uid for row in rows}
+            gone = [uid for uid in batch if uid not in stored]
+            account, view = selected.account, selected.view_number
+            rows = sorted(rows + await account.untold_store(view, gone, arguments.mode, flags, keywords))
         known += len(rows)
         if since >= 0 and len(rows) < len(batch):
             stored = {row.uid for row in rows}
@@ -50,8 +58,6 @@ async def store(session: ImapSession, command: Command) -> Ok:
             modified += [row.uid for row in rest]
             known += len(rest)
         selected.own(rows)
-        if keywords:
-            session.put(await selected.new_keywords(rows))
         for first in range(0, len(rows), 500):
             lines = selected.flag_rows(rows[first : first + 500], uid=arguments.uid, silent=arguments.silent)
             await session.put_all(lines)
@@ -84,8 +90,20 @@ async def copy(session: ImapSession, command: Command) -> Ok:
     assert isinstance(arguments, commands.Copy)
     selected = session.mailbox()
     uids = named(selected, arguments.numbers, uid=arguments.uid)
+    if uids and not arguments.uid and await _incomplete(selected, uids):
+        raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED", expunge=True)
     code = await _copied(session, selected, uids, arguments.name, move=False) if uids else None
     return Ok("COPY completed", code, uid=arguments.uid)
+
+
+async def _incomplete(selected: Selected, uids: array[int]) -> bool:
+    """Has another session removed some of them? All are copied, or none (RFC 3501, 6.4.7; RFC 2180, 4.4)."""
+    if selected.has_news or selected.view.pending:
+        for start in range(0, len(uids), BATCH):
+            batch = uids[start : start + BATCH]
+            if len(await selected.account.flags(selected.view_number, batch)) < len(batch):
+                return True
+    return False
 
 
 async def move(session: ImapSession, command: Command) -> Ok:

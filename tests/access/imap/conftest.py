@@ -404,6 +404,20 @@ class Requests:
             name = name[4:]
         return bool({"BEFORE": day < rest[0], "ON": day == rest[0], "SINCE": day >= rest[0]}[name])
 
+    # what others have removed
+
+    def untold(self, number: int, packed: bytes, what: int, section: str | None) -> Any:
+        return []
+
+    def untold_read(self, number: int, uid: int, section: str, offset: int, length: int) -> Any:
+        raise AccountError("NONEXISTENT", "no such message")
+
+    def untold_store(self, number: int, uids: bytes, mode: str, flags: int, keywords: Any) -> Any:
+        return []
+
+    def told(self, number: int, uids: bytes) -> None:
+        pass
+
     # storing
 
     def quota(self, size: int) -> None:

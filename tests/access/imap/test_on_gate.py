@@ -264,11 +264,44 @@ async def test_several_sessions(office: Office) -> None:
         await one.send("DONE\r\n")
         await one.answer(b"i")
         await two.ok("EXPUNGE")
-        lines = await one.do("FETCH 2:3 RFC822.SIZE")
-        assert lines[0].startswith(b"* 3 FETCH")
-        assert lines[-1].startswith(b"NO [EXPUNGEISSUED]")
+        lines = await one.ok("FETCH 2:3 RFC822.SIZE")
+        assert sorted(line[:9] for line in lines) == [b"* 2 FETCH", b"* 3 FETCH"]
         assert b"* 2 EXPUNGE" in await one.ok("NOOP")
         assert (await one.ok("UID SEARCH ALL")) == (await two.ok("UID SEARCH ALL"))
+
+
+@pytest.mark.feature("IMAP-055", "ACC-038", "ACC-039", "STD-057")
+@pytest.mark.parametrize("ending", ["mbox", "mdir"])
+async def test_what_another_removed_is_there_until_one_is_told(office: Office, ending: str) -> None:
+    async with office.logged_in() as one, office.logged_in() as two:
+        await one.ok(f"CREATE box.{ending}")
+        await filled(one, 4, "box")
+        await append(one, letter(5, body=b"line\r\n" * 50_000), "box")
+        for client in (one, two):
+            await client.ok("SELECT box")
+        await two.ok("STORE 2,5 +FLAGS.SILENT (\\Deleted)")
+        await one.ok("NOOP")
+        await two.ok("EXPUNGE")
+        size = len(letter(5, body=b"line\r\n" * 50_000))
+        lines = await one.ok("FETCH 1:5 (UID RFC822.SIZE)")
+        assert sorted(lines)[1] == b"* 2 FETCH (UID 2 RFC822.SIZE %d)" % len(letter(2))
+        assert sorted(lines)[4] == b"* 5 FETCH (UID 5 RFC822.SIZE %d)" % size
+        assert (await one.ok("FETCH 2 BODY.PEEK[]"))[0].endswith(letter(2) + b")")
+        assert (await one.ok("FETCH 2 (ENVELOPE BODY.PEEK[HEADER.FIELDS (SUBJECT)])"))[0].count(b"letter 2") == 2
+        assert (await one.ok("FETCH 5 BODY.PEEK[]"))[0].endswith(
+            b"{%d}\r\n" % size + letter(5, body=b"line\r\n" * 50_000) + b")"
+        )
+        assert await one.ok("STORE 2:3 +FLAGS (\\Flagged)") == [
+            b"* 2 FETCH (FLAGS (\\Flagged \\Deleted))",
+            b"* 3 FETCH (FLAGS (\\Flagged \\Recent))",
+        ]
+        assert (await one.last("COPY 1:3 INBOX")).startswith(b"NO [EXPUNGEISSUED]")
+        assert await one.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
+        told = await one.ok("NOOP")
+        assert [line for line in told if b"EXPUNGE" in line] == [b"* 2 EXPUNGE", b"* 4 EXPUNGE"]
+        assert await one.ok("UID FETCH 2 FLAGS") == []
+        directory = Path(office.jim.directory)
+        assert not list(directory.glob("*.tmp"))
 
 
 async def test_a_selected_mailbox_is_deleted(office: Office) -> None:
