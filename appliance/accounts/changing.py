@@ -21,6 +21,7 @@ from appliance.accounts.writing import check_quota, keyword_bits, settle
 from appliance.formats.wire import wire_size
 from appliance.kernel.files import Files
 from appliance.kernel.tasks import pace
+from appliance.mailstore.external import ExternalStore
 from appliance.mailstore.flags import DELETED, EXPUNGED, INTERNAL, NO_EOL, SETTABLE
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Changed, Found, Record, Store
@@ -146,6 +147,9 @@ async def remove_messages(state: State, box: Box, indices: list[int], *, moved: 
         with box.moving():
             await state.shared.disk.run(_unlink, box.store, founds)
             await _gone(state, box, indices)
+    elif isinstance(box.store, ExternalStore):
+        await _mark_foreign(state, box, founds)  # other programs know no marks: what is expunged goes at once
+        await _gone(state, box, indices)
     else:
         ours = [
             (found, found._replace(flags=found.flags | EXPUNGED)) for found in founds if found.uid not in box.foreign

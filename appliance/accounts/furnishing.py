@@ -8,6 +8,7 @@ from typing import Final
 from appliance.accounts.client import AccountError
 from appliance.accounts.naming import create
 from appliance.accounts.session import Session
+from appliance.accounts.shared import set_aliases
 from appliance.accounts.state import State
 from appliance.accounts.writing import Item, put
 from appliance.formats.dates import format_date_time
@@ -34,6 +35,12 @@ async def furnish(state: State) -> None:
     if subscription:
         state.info.subscription = list(dict.fromkeys(subscription))
         await state.save_info()
+    aliases = dict(entry.split("=", 1) for entry in template[d.INITIAL_ALIASES] if "=" in entry)
+    if aliases:
+        try:
+            await set_aliases(state, Session(), {name.strip(): target.strip() for name, target in aliases.items()})
+        except AccountError as error:
+            state.log.problem("%s: mailbox aliases of the template: %s", state.name, error.text)
     greeting = template[d.INITIAL_GREETING]
     if greeting.strip():
         clock = state.shared.clock

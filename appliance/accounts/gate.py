@@ -269,6 +269,7 @@ class Accounts:
                 await self._hurry.wait()
             self._hurry = trio.Event()
             await self.checkpoint()
+            await self._look_outside()
 
     def _wrote(self, size: int) -> None:
         self._dirty_bytes += size
@@ -294,6 +295,14 @@ class Accounts:
             await task.ask(task.state.checkpoint)
         except AccountError:
             pass  # closed meanwhile, which is as good; a failed sync ends its task and all
+
+    async def _look_outside(self) -> None:
+        for task in list(self._tasks.values()):
+            if task.opened.is_set() and task.sessions and not task.closing and task.state.external:
+                try:
+                    await task.ask(task.state.look_outside)
+                except AccountError:
+                    pass
 
     def _needs(self) -> Position | None:
         positions = [task.state.needs() for task in self._tasks.values()]

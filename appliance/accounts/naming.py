@@ -149,6 +149,8 @@ async def rename(state: State, session: Session, old: str, new: str, subtree: bo
             if subtree and name.startswith(old + "/"):
                 need(state, session, inner, "d")
     if old == names.INBOX:
+        if state.external:
+            raise AccountError("CANNOT", "This INBOX belongs to other programs too")
         subtree = False
     if old not in state.boxes and old not in state.folders:
         raise AccountError("NONEXISTENT", "There is no such mailbox")

@@ -25,6 +25,7 @@ from appliance.accounts.frames import Moved, Placed, Safe, Writing, decode, unpa
 from appliance.accounts.state import Shared, State
 from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, Position
+from appliance.mailstore.external import ExternalStore
 from appliance.mailstore.flags import EXPUNGED, INTERNAL
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
@@ -133,7 +134,10 @@ class Replay:
             box.info.modseq_mark = max(box.info.modseq_mark, mailbox.modseq_mark)
             box.info.file_size = -1
             if mailbox.length >= 0:
-                if isinstance(box.store, MdirStore):
+                if isinstance(box.store, ExternalStore):
+                    # Each addition was on disk before its lock was given back; what is not there is delivered again.
+                    there = {place.uid for place, _ in mailbox.placed}
+                elif isinstance(box.store, MdirStore):
                     there = await self._mdir(box, box.store, mailbox)
                 else:
                     there = await self._mbox(box, box.store, mailbox)

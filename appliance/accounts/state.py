@@ -26,6 +26,7 @@ from appliance.kernel.journal import Journal, Position, Ticket
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
 from appliance.mailstore import names
+from appliance.mailstore.external import ExternalStore
 from appliance.mailstore.index import IndexPool
 from appliance.mailstore.info import Info, InfoDamaged
 from appliance.mailstore.loading import Loaded, load, open_store, stamp_of
@@ -34,7 +35,7 @@ from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Store
 from appliance.mailstore.table import Counts, Table
 from appliance.objects import declarations as d
-from appliance.objects.domain import MULTI, TEXT, Account
+from appliance.objects.domain import MAILDIR, MULTI, TEXT, Account
 
 __all__ = ["Shared", "State", "SyncFailed"]
 
@@ -110,9 +111,29 @@ class State:
 
     def path(self, name: str, ending: str) -> str:
         """The file or directory of a mailbox."""
+        if name == names.INBOX and self.external:
+            return self.external
         if self.single:
             return self.account.file(ending[1:])
         return f"{self.account.directory}/{names.relative(name)}{ending}"
+
+    @property
+    def external(self) -> str:
+        """The file of INBOX in the spool of other programs; empty if it is among the account's own files."""
+        account = self.account
+        location = account.domain.settings[d.EXTERNAL_LOCATION]
+        if not location or not account.settings[d.EXTERNAL_INBOX] or account.kind == MAILDIR:
+            return ""
+        return location.replace("*", account.name)
+
+    def store_of(self, name: str, ending: str) -> MboxStore | MdirStore:
+        """The store of a mailbox, whether it is there or not."""
+        path = self.path(name, ending)
+        if name == names.INBOX and path == self.external:
+            return ExternalStore(
+                path, self.account.file("external-save"), self.account.domain.settings[d.EXTERNAL_LOCK]
+            )
+        return open_store(path)
 
     def folder(self, name: str) -> str:
         """The directory of what lies below a name."""
@@ -139,7 +160,11 @@ class State:
         await self.peek()
         for box in self.boxes.values():
             if not box.stamped:
-                await self.read(box)
+                try:
+                    await self.read(box)
+                except AccountError:
+                    if not isinstance(box.store, ExternalStore):
+                        raise  # else another program holds it: the account is of use all the same
         self.used = sum(box.info.size for box in self.boxes.values())
 
     async def peek(self) -> None:
@@ -164,12 +189,14 @@ class State:
             if stored is None:
                 made = True
                 stored = self.info.boxes[name] = self.info.new_box(now)
-            self.boxes[name] = Box(name, open_store(self.path(name, ending)), stored, stamps[name])
+            self.boxes[name] = Box(name, self.store_of(name, ending), stored, stamps[name])
         for name in set(self.info.boxes) - set(found):
             made = True
             del self.info.boxes[name]
         if names.INBOX not in self.boxes:
             ending = self.new_format if not self.single else (".mbox" if self.account.kind == TEXT else ".mdir")
+            if self.external:
+                ending = ".mbox"
             box = await self.add_box(names.INBOX, ending)
             made = made or box.loaded
             self.new = damaged and data is None
@@ -178,7 +205,7 @@ class State:
 
     async def add_box(self, name: str, ending: str) -> Box:
         """Make the mailbox on disk and in memory; `save_info` makes it durable."""
-        store = open_store(self.path(name, ending))
+        store = self.store_of(name, ending)
         stamp = await self.shared.disk.run(_create, store)
         box = Box(name, store, self.info.new_box(int(self.shared.clock.now())), stamp)
         box.info.file_size, box.info.file_time = stamp
@@ -272,8 +299,21 @@ class State:
             box.gone.append((box.modseq, uid))
         self.publish(box)
 
+    async def look_outside(self) -> None:
+        """See what other programs have done to an external INBOX that somebody has open."""
+        box = self.boxes.get(names.INBOX)
+        if box is None or not box.loaded or not isinstance(box.store, ExternalStore):
+            return
+        try:
+            if await self.shared.disk.run(_changed, box.store):
+                await self.reread(box)
+        except OSError:
+            pass  # it is locked, or gone for now: the next look will tell
+
     async def index(self, box: Box) -> None:
         """Bring the index up to date; failures only cost time later."""
+        if isinstance(box.store, ExternalStore):
+            return  # it is read each time
         numbers = (box.info.id, box.info.generation, box.info.dead, box.modseq)
         if not box.loaded:
             rows = [box.table.row(at) for at in range(len(box.table))]
@@ -538,8 +578,16 @@ def _look(files: Files, state: State) -> tuple[bytes | None, dict[str, str], lis
             found[names.INBOX] = ending
     else:
         found, folders = names.scan(files, account.directory)
-    stamps = {name: stamp_of(files, open_store(state.path(name, ending))) for name, ending in found.items()}
+    if state.external:
+        found.pop(names.INBOX, None)
+        if files.exists(state.external):
+            found[names.INBOX] = ".mbox"
+    stamps = {name: stamp_of(files, state.store_of(name, ending)) for name, ending in found.items()}
     return data, found, folders, stamps
+
+
+def _changed(files: Files, store: ExternalStore) -> bool:
+    return store.changed()
 
 
 def _create(files: Files, store: Store) -> tuple[int, float]:

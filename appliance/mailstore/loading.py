@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from appliance.formats.wire import UnquoteFrom
 from appliance.kernel.files import Files
+from appliance.mailstore.external import ExternalStore
 from appliance.mailstore.flags import EXPUNGED, QUOTED
 from appliance.mailstore.index import Indexed, IndexPool
 from appliance.mailstore.mbox import MboxStore
@@ -76,6 +77,10 @@ def load(
     if isinstance(store, MdirStore):
         return _load_mdir(files, store, table if known is not None else Table(), known)
     assert isinstance(store, MboxStore)
+    if isinstance(store, ExternalStore):
+        # Other programs write here too, and no index tells what they did.
+        scan = store.scan(files)
+        return _build(files, store, Table(), scan, stamp_of(files, store)[1])._replace(anew=True)
     size, modified = stamp_of(files, store)
     if known is not None and known.size == size and known.modified == modified:
         return Loaded(table, [], known.dead, size, modified, 0, True, modseq=known.modseq)

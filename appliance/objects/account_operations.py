@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from appliance.formats.data import Value
 from appliance.kernel.operations import SERVER_RIGHTS, Caller, OperationError, Operations, Right
+from appliance.objects import declarations as d
 from appliance.objects.acts import granted, strings, visible
-from appliance.objects.domain import Account
+from appliance.objects.domain import MAILDIR, Account
 from appliance.objects.domains import Domains
 from appliance.objects.names import split_name
 
@@ -45,9 +46,13 @@ def declare(domains: Domains, operations: Operations) -> None:
     ) -> None:
         local, name = split_name(account_name, caller.domain)
         domain = domains.require(name)
-        if external:
-            raise OperationError("No external INBOX location is set for this domain")
         values = granted(domains, caller, domain.account_defaults, settings or {})
+        if external:
+            if not domain.settings[d.EXTERNAL_LOCATION]:
+                raise OperationError("No external INBOX location is set for this domain")
+            if account_type == MAILDIR:
+                raise OperationError("An external INBOX is a text mailbox")
+            values = {**(values or {}), d.EXTERNAL_INBOX.key: "YES"}
         await domains.create_account(domain, local, account_type, values)
 
     @declare(

@@ -114,6 +114,14 @@ MAILBOX_TYPE = Setting(
     _OPTIONS,
     grantable=True,
 )
+EXTERNAL_INBOX = Setting(
+    "ExternalINBOX",
+    YesNo(),
+    False,
+    "External INBOX",
+    _OPTIONS,
+    help="INBOX is the file at the domain's External INBOX location, shared with other programs.",
+)
 RULES = Setting("Rules", Raw(_array), [], "Automated Rules", "Rules")
 RULES_ALLOWED = Setting(
     "RulesAllowed",
@@ -135,6 +143,14 @@ ALIASES = Setting("Aliases", Words(limit=1000), (), "Aliases", _NAMES, column="A
 #: Template only: what a new account starts with.
 INITIAL_MAILBOXES = Setting("InitialMailboxes", Words(limit=100), (), "Additional Mailboxes", "Template")
 INITIAL_SUBSCRIPTION = Setting("InitialSubscription", Words(limit=100), (), "Initial Subscription", "Template")
+INITIAL_ALIASES = Setting(
+    "InitialMailboxAliases",
+    Words(limit=100),
+    (),
+    "Initial Mailbox Aliases",
+    "Template",
+    help="One for each alias, the name and what it stands for with = between: boss=~chief",
+)
 INITIAL_GREETING = Setting("InitialGreeting", Text(limit=65536, lines=True), "", "Initial Greeting Message", "Template")
 
 _ACCOUNT = (
@@ -157,13 +173,14 @@ _ACCOUNT = (
     MAIL_TO_ALL,
     RPOP_ALLOWED,
     MAILBOX_TYPE,
+    EXTERNAL_INBOX,
     RULES_ALLOWED,
     RULES,
 )
 ACCOUNT = Group("Account", "Account settings", _ACCOUNT)
-ACCOUNT_TEMPLATE = Group(
-    "Template", "Account template", (*_ACCOUNT, INITIAL_MAILBOXES, INITIAL_SUBSCRIPTION, INITIAL_GREETING)
-)
+#: What a template says of the first opening of an account, and no account keeps.
+INITIAL = (INITIAL_MAILBOXES, INITIAL_SUBSCRIPTION, INITIAL_ALIASES, INITIAL_GREETING)
+ACCOUNT_TEMPLATE = Group("Template", "Account template", (*_ACCOUNT, *INITIAL))
 
 _DOMAIN_SERVICES = "Services"
 _LIMITS = "Limits"
@@ -234,6 +251,13 @@ FOLDERING = Setting(
 RENAME_IN_PLACE = Setting("RenameInPlace", YesNo(), False, "Rename in Place", _FILES)
 GENERATE_INDEX = Setting("FolderIndex", YesNo(), False, "Generate Index", _FILES)
 EXTERNAL_LOCATION = Setting("ExternalLocation", Text(limit=1024), "", "External INBOX location", _FILES)
+EXTERNAL_LOCK = Setting(
+    "ExternalLock",
+    Choice(("FileLevel", "FileLevel Locks"), ("FileRange", "FileRange Locks")),
+    "FileLevel",
+    "Synchronize using",
+    _FILES,
+)
 ADMIN_DOMAIN = Setting("AdminDomainName", Text(limit=253), "", "Administrator Domain Name", "Administration")
 CERTIFICATE = Setting(
     "CertificateType",
@@ -265,6 +289,7 @@ DOMAIN = Group(
         RENAME_IN_PLACE,
         GENERATE_INDEX,
         EXTERNAL_LOCATION,
+        EXTERNAL_LOCK,
         ADMIN_DOMAIN,
         CERTIFICATE,
         DOMAIN_RULES,

@@ -306,7 +306,7 @@ class Domains:
             if limit is not None and sum(1 for _ in domain.accounts()) >= limit:
                 raise OperationError("The limit of accounts in this domain is reached")
             values = dict(domain.template.stored())
-            for setting in (d.INITIAL_MAILBOXES, d.INITIAL_SUBSCRIPTION, d.INITIAL_GREETING):
+            for setting in d.INITIAL:
                 values.pop(setting.key, None)
             values.update(settings or {})
             aliases = d.ALIASES.parse(values.pop("Aliases")) if "Aliases" in values else ()
