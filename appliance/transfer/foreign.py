@@ -73,7 +73,8 @@ class ForeignQueue:
         taken = 0
         for number in replay.gone:
             await disk.unlink(os.path.join(self.directory, f"{number}.msg"), missing_ok=True)
-        for number, (message, content) in replay.messages.items():
+        for number, message in replay.messages.items():
+            content, message.held = message.held, None
             path = os.path.join(self.directory, f"{number}.msg")
             if message.done:
                 await disk.unlink(path, missing_ok=True)

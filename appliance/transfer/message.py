@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal, Protocol
 
 from appliance.router.route import Route
 
-__all__ = ["FAILED", "Envelope", "Kind", "Outcome", "QueuedMessage", "Recipient", "Source", "Stored", "share"]
+__all__ = [
+    "FAILED",
+    "Envelope",
+    "Kind",
+    "Outcome",
+    "QueuedMessage",
+    "Recipient",
+    "Source",
+    "Stored",
+    "compact",
+    "share",
+]
 
 
 class Kind(StrEnum):
@@ -23,6 +34,9 @@ class Kind(StrEnum):
 
 
 FAILED: Final = Kind.FAILED
+_COMMON: Final = -2
+_ROUTES: Final = 20_000
+_SOURCES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,8 @@ class Recipient:
     """None while it waits."""
     reported: bool = False
     """Nothing is left to be told to the sender."""
-    route: Route | None = None
+    way: Route | None = None
+    """The route, or the one that it has in common with others (`share`)."""
     due: float = 0.0
     """Not before this wall time."""
     attempts: int = 0
@@ -104,20 +119,47 @@ class Recipient:
     def waiting(self) -> bool:
         return self.outcome is None
 
+    @property
+    def route(self) -> Route | None:
+        """Where it goes; None until it is routed."""
+        way = self.way
+        if way is None or way.generation != _COMMON:
+            return way
+        return replace(way, address=self.address, original=self.address, generation=-1)
+
+    @route.setter
+    def route(self, route: Route | None) -> None:
+        self.way = route
+
     def wants(self, letter: str) -> bool:
         """Whether the sender wants to hear of success (S), failure (F) or delay (D). RFC 3461, 4.1 and 5.2."""
         return letter in self.notify if self.notify else letter != "S"
 
 
-def share(route: Route, address: str) -> None:
-    """Let the texts of a route that waits be the same objects where they are the same."""
-    if route.address == address:
-        route.address = address
-    if route.original == address:
-        route.original = address
-    route.host = sys.intern(route.host)
-    if route.detail == route.host:
-        route.detail = route.host
+def compact(message: QueuedMessage, sources: dict[Source, Source], common: dict[tuple[object, ...], Route]) -> None:
+    """The message will wait for a while: what it has in common with others is kept once, in these."""
+    message.sender = sys.intern(message.sender)
+    if len(sources) >= _SOURCES:
+        sources.clear()
+    message.source = sources.setdefault(message.source, message.source)
+    for recipient in message.recipients:
+        recipient.reason = sys.intern(recipient.reason)
+        recipient.due = recipient.due or 0.0
+        share(recipient, common)
+
+
+def share(recipient: Recipient, common: dict[tuple[object, ...], Route]) -> None:
+    """The recipient may wait for long: what its route has in common with others is kept once, in `common`."""
+    way = recipient.way
+    if way is None or way.generation == _COMMON or not way.address == way.original == recipient.address:
+        return
+    key = (way.module, way.host, way.simple, way.relay, way.mailbox, way.unified, way.detail)
+    known = common.get(key)
+    if known is None:
+        if len(common) >= _ROUTES:
+            common.clear()
+        common[key] = known = replace(way, address="", original="", generation=_COMMON)
+    recipient.way = known
 
 
 class Contents(Protocol):

@@ -362,10 +362,10 @@ class Queues:
         groups: dict[tuple[str, str], list[Recipient]] = {}
         stays = message.held is None
         for recipient in recipients:
-            assert recipient.route is not None
+            assert recipient.way is not None
             if stays:
-                share(recipient.route, recipient.address)
-            groups.setdefault((recipient.route.module, recipient.route.host), []).append(recipient)
+                share(recipient, self.spool.common)
+            groups.setdefault((recipient.way.module, recipient.way.host), []).append(recipient)
         for key, group in groups.items():
             queue = self._queues.get(key)
             if queue is None:
@@ -445,7 +445,7 @@ class Queues:
 
     def forget(self, message: QueuedMessage) -> None:
         """Take finished recipients of a message out of their queues."""
-        keys = {(r.route.module, r.route.host) for r in message.recipients if r.route is not None}
+        keys = {(r.way.module, r.way.host) for r in message.recipients if r.way is not None}
         for key in keys:
             queue = self._queues.get(key)
             if queue is not None and (place := queue._places.get(message.id)) is not None:
@@ -588,9 +588,9 @@ class Queues:
             together.append(number)
 
     def _ages(self, recipient: Recipient) -> Iterable[float]:
-        if recipient.route is None:
+        if recipient.way is None:
             return
-        module, host = self.modules.get(recipient.route.module), recipient.route.host
+        module, host = self.modules.get(recipient.way.module), recipient.way.host
         steps = self._warnings(module, host)
         if recipient.warned < len(steps):
             yield steps[recipient.warned]
@@ -622,9 +622,9 @@ class Queues:
         warned: list[Recipient] = []
         expired: list[Recipient] = []
         for recipient in message.waiting:
-            if recipient.route is None:
+            if recipient.way is None:
                 continue
-            module, host = self.modules.get(recipient.route.module), recipient.route.host
+            module, host = self.modules.get(recipient.way.module), recipient.way.host
             keep = self._keep(module, host)
             if keep is not None and age >= keep and not recipient.taken:
                 expired.append(recipient)

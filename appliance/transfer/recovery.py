@@ -21,10 +21,11 @@ from appliance.kernel.disk import SYNC
 from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, FrameType, Position
 from appliance.kernel.tasks import pace
+from appliance.router.route import Route
 from appliance.transfer import frames
 from appliance.transfer.aside import keep_aside, put_aside
 from appliance.transfer.envelope import MAX_HEAD, Head, HeadError, parse_head
-from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Stored
+from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient, Source, Stored, compact
 from appliance.transfer.spool import Spool
 
 __all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
@@ -32,7 +33,8 @@ __all__ = ["Recovery", "Replay", "StoredBefore", "stored_alone"]
 _FIRST_READ: Final = 64 << 10
 _STORED_ALONE: Final = -1
 _UNREAD: Final = 1000
-_CONTENTS: Final = 8 << 20
+_NO_ROUTES: Final[dict[tuple[object, ...], Route]] = {}  # nothing is routed yet
+_CONTENTS: Final = 1 << 20
 """Octets of contents that a start takes into memory."""
 
 
@@ -57,9 +59,10 @@ class Replay:
     """What a series of frames adds up to, pure. No more than `keep` octets of contents are kept (None: all)."""
 
     def __init__(self, keep: int | None = None) -> None:
-        self.messages: dict[int, tuple[QueuedMessage, bytes | None]] = {}
-        """Messages that are not finished, with their contents unless those are in N.msg (`filed`) or are left in the
-        journal."""
+        self.messages: dict[int, QueuedMessage] = {}
+        """Messages that are not finished, with their contents (`held`) unless those are in N.msg (`filed`) or are left in
+        the journal."""
+        self._sources: dict[Source, Source] = {}
         self._keep = keep
         self._kept = 0
         self.gone: set[int] = set()
@@ -88,12 +91,11 @@ class Replay:
                 self.marks[number] = message.source.mark
             known = self.messages.get(number)
             if known is not None:
-                if known[1] is not None:
-                    self._kept -= len(known[1])
+                self._kept -= len(known.held or b"")
                 del self.messages[number]  # so that they stand in the order of their positions
-                message.unsafe = known[0].unsafe
-                if known[0].made:
-                    message.made = {**known[0].made, **(message.made or {})}
+                message.unsafe = known.unsafe
+                if known.made:
+                    message.made = {**known.made, **(message.made or {})}
             if content is None:
                 message.filed = True
             elif self._keep is not None:
@@ -101,14 +103,16 @@ class Replay:
                 if self._kept > self._keep:
                     self._kept -= len(content)
                     content = None
-            self.messages[number] = (message, content)
+            message.held = content
+            compact(message, self._sources, _NO_ROUTES)
+            self.messages[number] = message
             if reported is not None and reported[0] in self.messages:
-                about = self.messages[reported[0]][0]
+                about = self.messages[reported[0]]
                 for index in reported[1]:
                     about.recipients[index].reported = True
             because_of = frames.read_because_of(fields)
             if because_of is not None and because_of[0] in self.messages:
-                self.messages[because_of[0]][0].remember(because_of[1], number)
+                self.messages[because_of[0]].remember(because_of[1], number)
             return
         if kind == FrameType.STATUS and number == 0:
             _, module, host, until, reason = fields[:5]
@@ -119,28 +123,28 @@ class Replay:
             return
         known = self.messages.get(number)
         if kind == FrameType.FINISHED:
-            if known is not None and known[1] is not None:
-                self._kept -= len(known[1])
+            if known is not None:
+                self._kept -= len(known.held or b"")
             self.messages.pop(number, None)
             self.gone.add(number)
         elif known is None:
             return  # of a message that is finished, its M is gone
         elif kind == FrameType.ENQUEUED:
-            frames.apply_enqueued(known[0], fields)
+            frames.apply_enqueued(known, fields)
         elif kind == FrameType.DELIVERED:
-            frames.apply_delivered(known[0], fields)
+            frames.apply_delivered(known, fields)
             stored = frames.read_stored(fields)
             if stored is not None:
-                if known[0].unsafe is None:
-                    known[0].unsafe = {}
-                known[0].unsafe[stored.account] = position
+                if known.unsafe is None:
+                    known.unsafe = {}
+                known.unsafe[stored.account] = position
                 self._stored.setdefault(stored.account, deque()).append((position, stored, number))
                 if not fields[1]:
-                    known[0].remember(stored_alone(stored.account), _STORED_ALONE)
+                    known.remember(stored_alone(stored.account), _STORED_ALONE)
         elif kind == FrameType.STATUS:
-            frames.apply_status(known[0], fields)
-            if known[0].made is not None:  # it stands further on than those stores
-                known[0].made = {name: made for name, made in known[0].made.items() if made != _STORED_ALONE} or None
+            frames.apply_status(known, fields)
+            if known.made is not None:  # it stands further on than those stores
+                known.made = {name: made for name, made in known.made.items() if made != _STORED_ALONE} or None
 
     def safe(self, account: str, position: Position) -> None:
         """What the account stored before `position` needs no second look."""
@@ -148,8 +152,8 @@ class Replay:
         while waiting and waiting[0][0] < position:
             at, _, number = waiting.popleft()
             known = self.messages.get(number)
-            if known is not None and known[0].unsafe is not None and known[0].unsafe.get(account) == at:
-                del known[0].unsafe[account]
+            if known is not None and known.unsafe is not None and known.unsafe.get(account) == at:
+                del known.unsafe[account]
 
     @property
     def stored(self) -> list[tuple[Position, Stored, int]]:
@@ -218,8 +222,9 @@ class Recovery:
             await keep_aside(self.spool.disk, f"{position}.frame", self.bad_files, payload)
         self._unread.clear()
         self.spool.queue_delays.update(self._replay.queue_delays)
-        for message, content in list(self._replay.messages.values()):
-            self._revive(message, content, message.id in files)
+        messages, self._replay.messages = self._replay.messages, {}
+        for message in messages.values():
+            self._revive(message, message.id in files)
             files.pop(message.id, None)
             await pace()
         for number, name in sorted(files.items()):
@@ -227,7 +232,8 @@ class Recovery:
         for name in sorted(others):
             await self.take_foreign(os.path.join(self.spool.directory, name), None)
 
-    def _revive(self, message: QueuedMessage, content: bytes | None, has_file: bool) -> None:
+    def _revive(self, message: QueuedMessage, has_file: bool) -> None:
+        content, message.held = message.held, None
         if message.filed:
             message.synced = True
         else:
@@ -237,9 +243,9 @@ class Recovery:
     def stored(self) -> Iterator[StoredBefore]:
         """What accounts have to look at again, in the order in which it was stored. After `finish`, before `begin`."""
         for position, stored, number in self._replay.stored:
-            if number in self._replay.messages:
-                message, content = self._replay.messages[number]
-                yield StoredBefore(position, stored, message, content)
+            message = self.spool.live.get(number)
+            if message is not None:
+                yield StoredBefore(position, stored, message, message.held)
 
     def knows(self, number: int) -> bool:
         """Whether the message of that id was taken in before the restart, finished or not. After `finish`, before `begin`."""

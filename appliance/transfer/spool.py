@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -28,10 +27,11 @@ from appliance.kernel.journal import Frame, Journal, JournalError, JournalFull, 
 from appliance.kernel.log import Logger
 from appliance.kernel.segments import Segment, read_frame
 from appliance.kernel.tasks import TaskStatus, pace
+from appliance.router.route import Route
 from appliance.transfer import frames
 from appliance.transfer.aside import put_aside
 from appliance.transfer.envelope import DONE, find_marks, render_head
-from appliance.transfer.message import QueuedMessage, Recipient, Source, Stored, share
+from appliance.transfer.message import QueuedMessage, Recipient, Source, Stored, compact
 
 __all__ = ["INLINE", "NoSpace", "Spool"]
 
@@ -46,7 +46,6 @@ _WATCH_EVERY: Final = 64  # messages after which the space is looked at, at most
 _REMOVE_DELAY: Final = 0.2
 _VERIFY: Final = 200
 _TOGETHER: Final = 64
-_SOURCES: Final = 4096
 _SHORTEST: Final = 8
 
 
@@ -98,7 +97,9 @@ class Spool:
         self._stored: dict[str, deque[tuple[Position, QueuedMessage]]] = {}
         self._patches: list[tuple[QueuedMessage, int]] = []
         self._suspect: deque[QueuedMessage] = deque()
-        self._kept: dict[Source, Source] = {}
+        self.sources: dict[Source, Source] = {}
+        self.common: dict[tuple[object, ...], Route] = {}
+        """What routes of recipients that wait have in common."""
         self._leaving: list[QueuedMessage] = []
         self._file_locks: dict[int, trio.Lock] = {}
         self._wake = trio.Event()
@@ -211,7 +212,7 @@ class Spool:
         else:
             self._aging.append((self.clock.now() + AGE, message))
         if content is None:
-            self._compact(message)
+            compact(message, self.sources, self.common)
         else:
             message.held = content
             self._held += len(content)
@@ -222,18 +223,6 @@ class Spool:
         self._suspect.append(message)
         if len(self._suspect) == 1:
             self._wake.set()
-
-    def _compact(self, message: QueuedMessage) -> None:
-        """It will stay for a while: what it has in common with others is kept once."""
-        message.sender = sys.intern(message.sender)
-        if len(self._kept) >= _SOURCES:
-            self._kept.clear()
-        message.source = self._kept.setdefault(message.source, message.source)
-        for recipient in message.recipients:
-            recipient.reason = sys.intern(recipient.reason)
-            recipient.due = recipient.due or 0.0
-            if (route := recipient.route) is not None:
-                share(route, recipient.address)
 
     # -- contents -----------------------------------------------------------------------------------------------------
 
@@ -486,7 +475,7 @@ class Spool:
         for message in old:
             if message.filed:
                 self._release_content(message)
-                self._compact(message)
+                compact(message, self.sources, self.common)
 
     async def _write_files(self, messages: Sequence[QueuedMessage]) -> None:
         """N.msg for each; those that cannot be written now are tried again later."""
@@ -561,7 +550,7 @@ class Spool:
                 del self.live[message.id]
                 self.live[message.id] = message
                 self._release_content(message)
-                self._compact(message)
+                compact(message, self.sources, self.common)
                 await pace()
         for (module, host), (until, reason, position) in list(self.queue_delays.items()):
             if position < before:

@@ -131,8 +131,8 @@ def test_any_frames_are_read_or_passed_over(story: list[tuple[str, object]]) -> 
     for position, (kind, payload) in enumerate(story, 2):
         replay.take(position, Frame(ord(kind), pack(payload)))  # type: ignore[arg-type]
         replay.take(position, Frame(ord(kind), pack([1, 7, payload])))  # type: ignore[list-item]
-    for message, content in replay.messages.values():
-        frames.message(message, content)
+    for message in replay.messages.values():
+        frames.message(message, message.held)
     assert [position for position, _, _ in replay.stored] == sorted(position for position, _, _ in replay.stored)
 
 
