@@ -6,9 +6,11 @@ but what its row needs. Texts that nobody has made yet are made here, from the m
 
 from __future__ import annotations
 
+import sqlite3
 from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -128,7 +130,10 @@ async def texts_of(state: State, box: Box, uids: Sequence[int], *, bodies: bool)
 
 
 def _kept(files: Files, pool: IndexPool, path: str, box: int, uids: Sequence[int], bodies: bool) -> dict[int, Rendered]:
-    return pool.texts(files, path, box, uids, bodies=bodies)
+    try:
+        return pool.texts(files, path, box, uids, bodies=bodies)
+    except sqlite3.Error:
+        return {}  # no disk space for its journal, for example: then they are made anew
 
 
 def _make(files: Files, store: Store, pool: IndexPool, path: str, box: int, founds: list[Found]) -> dict[int, Texts]:
@@ -139,5 +144,6 @@ def _make(files: Files, store: Store, pool: IndexPool, path: str, box: int, foun
         for found, content in zip(part, store.read(files, part), strict=True):
             made = summary(content)
             fresh[found.uid] = Texts(made.envelope, made.bodystructure, made.body)
-    pool.save_texts(files, path, box, fresh)
+    with suppress(sqlite3.Error):
+        pool.save_texts(files, path, box, fresh)
     return fresh
