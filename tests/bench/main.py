@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.bench import clients, contenders, measures, rules  # noqa: E402 - found from the root
+from tests.bench import clients, contenders, filters, measures, rules  # noqa: E402 - found from the root
 from tests.bench.contenders import Contender, OurRelay, Ours, PeerRelay, Peers, Relay, Runs  # noqa: E402
 from tests.bench.measures import FULL, QUICK, Figures, Scale, Taken  # noqa: E402
 from tests.interop import dovecot, pillarbox  # noqa: E402
 
 RESULT = ROOT / ".out" / "bench.json"
-GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow", "rules")
+GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow", "rules", "filters")
 Measure = Callable[[Contender], Taken]
 Side = TypeVar("Side", bound=Runs)
 
@@ -145,6 +145,15 @@ class Bench:
         for text in says:
             say(text)
 
+    def filters(self) -> None:
+        """What a filter costs; there is nobody to compare with."""
+        with self.running(Ours(self.place("filters"))) as (one,):
+            self.take([one], warm_up, repeat=1)
+            figures, says = filters.measure(one, 10240, 10, self.scale.messages, self.repeat)
+        self.figures.values.update(figures.values)
+        for text in says:
+            say(text)
+
     def place(self, name: str) -> Path:
         """A new folder that the servers' users can enter."""
         folder = self.folder / name
@@ -247,6 +256,8 @@ def main() -> int:
             bench.slow()
         if "rules" in options.only:
             bench.rules()
+        if "filters" in options.only:
+            bench.filters()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         save(bench, options)
