@@ -14,6 +14,7 @@ from webadmin.domain_pages import DomainPages
 from webadmin.helpers_pages import HelpersPages
 from webadmin.monitor_pages import MonitorPages
 from webadmin.pipe_pages import PipePages
+from webadmin.preferences import PreferencesPages, prepare
 from webadmin.protection_pages import ProtectionPages
 from webadmin.rpop_pages import RpopPages
 from webadmin.rules_pages import RulesPages
@@ -41,6 +42,7 @@ async def _directory(page: Page) -> Response:
 def application(site: Site, settings: SettingsPages, domains: DomainPages, monitors: MonitorPages) -> Starlette:
     """All pages."""
     settings_realm, domains_realm, directory_realm, monitors_realm = REALMS
+    site.prepare = prepare
     rules = RulesPages(domains.domains)
     rpop = RpopPages(settings, domains.domains, monitors.clock)
     protection = ProtectionPages(settings.registry, settings.strings, settings.information)
@@ -85,6 +87,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Settings/RPOP", rpop.module, settings_realm, _FORM),
             route("/Settings/{name}", settings.component, settings_realm, _FORM),
             route("/Domains/", domains.index, domains_realm, _FORM),
+            route("/Domains/-/Preferences", PreferencesPages("Domains").page, domains_realm, _FORM),
             route("/Domains/-/{level}", domains.defaults, domains_realm, _FORM),
             route("/Domains/{domain}/", domains.domain, domains_realm, _FORM),
             route("/Domains/{domain}/Aliases", domains.aliases, domains_realm, _FORM),
@@ -102,6 +105,7 @@ def application(site: Site, settings: SettingsPages, domains: DomainPages, monit
             route("/Domains/{domain}/{level}", domains.level, domains_realm, _FORM),
             route("/Directory/", _directory, directory_realm, _GET),
             route("/Monitors/", monitors.index, monitors_realm, _GET),
+            route("/Monitors/Preferences", PreferencesPages("Monitors").page, monitors_realm, _FORM),
             route("/Monitors/Access", monitors.access, monitors_realm, _FORM),
             route("/Monitors/Queue", monitors.queue, monitors_realm, _FORM),
             route("/Monitors/Queue/{id}", monitors.message, monitors_realm, _FORM),

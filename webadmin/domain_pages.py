@@ -15,10 +15,8 @@ from appliance.objects.declarations import ACCOUNT, GROUP, GROUP_MEMBERS, SERVIC
 from appliance.objects.domain import KINDS, Account, Domain, Forwarder, Group
 from appliance.objects.domains import Domains
 from webadmin import wording
+from webadmin.preferences import ITEMS, preferences
 from webadmin.site import NotFound, Page, matching, texts
-
-#: Objects shown at first.
-LIMIT = 100
 
 #: Levels of a domain: path, title, operation that updates.
 _LEVELS = {
@@ -32,9 +30,12 @@ _DEFAULTS = {
 }
 
 
-def _limit(page: Page) -> int:
+async def _limit(page: Page) -> int:
+    """Objects to be shown: as many as were asked for, else as many as the administrator prefers."""
     text = page.query("limit")
-    return min(int(text), 10000) if len(text) < 8 and text.isdigit() and int(text) > 0 else LIMIT
+    if len(text) < 8 and text.isdigit() and int(text) > 0:
+        return min(int(text), 10000)
+    return (await preferences(page, "Domains"))[ITEMS]
 
 
 def _lines(text: str) -> list[str]:
@@ -89,7 +90,7 @@ class DomainPages:
         mine = [domain for domain in self.domains if page.may(Right.DOMAIN, domain.name)]
         if not page.may(Right.DOMAINS) and len(mine) == 1 and not error:
             return page.go(self._path(mine[0]) + "/")
-        names, count = matching([domain.name for domain in mine], page.query("filter"), _limit(page))
+        names, count = matching([domain.name for domain in mine], page.query("filter"), limit := await _limit(page))
         rows = [
             (name, sum(1 for _ in domain.accounts()), domain.domain_aliases, domain.is_main)
             for name in names
@@ -98,6 +99,7 @@ class DomainPages:
         return page.show(
             "domains.html",
             title="Domains",
+            limit=limit,
             rows=rows,
             count=count,
             error=error,
@@ -136,12 +138,15 @@ class DomainPages:
                     return done
             except OperationError as failure:
                 error = failure.text
-        names, count = matching(sorted([*domain.objects, *domain.aliases]), page.query("filter"), _limit(page))
+        names, count = matching(
+            sorted([*domain.objects, *domain.aliases]), page.query("filter"), limit := await _limit(page)
+        )
         rows = [self._row(domain, name) for name in names]
         return page.show(
             "domain.html",
             title=domain.name,
             domain=domain,
+            limit=limit,
             rows=rows,
             count=count,
             kinds=[(kind, wording.KINDS.get(kind, kind)) for kind in KINDS],

@@ -15,11 +15,11 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.log_reading import LogReader, View
 from appliance.kernel.operations import OperationError, Right
 from appliance.kernel.settings import LEVELS, Settings
+from webadmin.preferences import LOGS, QUEUE_ITEMS, preferences
 from webadmin.site import HEADERS, NotFound, Page, table, texts
 
 #: Items of a monitor page at most (manual, 62: queue pages).
 LIMIT = 1000
-LOG_LIMIT = 100
 #: Recipients of a message that its line in the list names.
 _NAMED = 3
 #: Where the records of a log go in its page.
@@ -79,10 +79,12 @@ class MonitorPages:
         wanted = page.query("filter").lower()
         rows = [self._message_row(row) for row in messages if not wanted or wanted in _searched(row)]
         queues = table(await page.perform("ListQueues"))
+        chosen = await preferences(page, "Monitors")
         return page.show(
             "queue.html",
             title="Queue",
-            rows=rows[: _limit(page, LIMIT)],
+            rows=rows[: (limit := _limit(page, chosen[QUEUE_ITEMS]))],
+            limit=limit,
             count=len(rows),
             total=total,
             listed=len(messages),
@@ -140,11 +142,13 @@ class MonitorPages:
             except OperationError as failure:
                 error = failure.text
         files = await self.reader.files(page.query("filter"))
+        chosen = await preferences(page, "Monitors")
         settings = [(s.title or s.key, s.key, s.kind.render(self.log_settings[s])) for s in self.log_settings.group]
         return page.show(
             "logs.html",
             title="Logs",
-            files=files[: _limit(page, LOG_LIMIT)],
+            files=files[: (limit := _limit(page, chosen[LOGS]))],
+            limit=limit,
             count=len(files),
             settings=settings,
             tune=page.may(Right.TUNE_LOGGER),

@@ -97,6 +97,8 @@ class Page:
         self.caller = caller
         self.realm = realm
         self.form: dict[str, list[str]] = {}
+        #: Seconds until a monitor looks again; 0: never.
+        self.refresh = 0
 
     @property
     def method(self) -> str:
@@ -172,6 +174,8 @@ class Site:
         self.templates = environment()
         self.static = StaticFiles(time())
         self.style = self.static.path("style.css")
+        #: Asked before each page.
+        self.prepare: Callable[[Page], Awaitable[None]] = _nothing
 
     def endpoint(
         self, handler: Handler, realm: Realm | None = None, methods: Sequence[str] = ("GET", "POST")
@@ -199,6 +203,7 @@ class Site:
                 except ValueError as error:
                     return page.show("error.html", status=413, title="Refused", error=str(error))
             try:
+                await self.prepare(page)
                 return await handler(page)
             except NotFound as error:
                 return page.show(
@@ -229,6 +234,10 @@ class Site:
         body = self.templates.get_template("unauthorized.html").render(text=text, style=self.style)
         headers = {**HEADERS, "WWW-Authenticate": f'Basic realm="{name}", charset="UTF-8"'}
         return HTMLResponse(body, 401, headers)
+
+
+async def _nothing(page: Page) -> None:
+    del page
 
 
 def host_of(request: Request) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from appliance.formats.data import Value
 from appliance.kernel.operations import SERVER_RIGHTS, Caller, OperationError, Operations, Right
 from appliance.objects import declarations as d
-from appliance.objects.acts import granted, strings, visible
+from appliance.objects.acts import change, granted, strings, visible
 from appliance.objects.domain import MAILDIR, Account
 from appliance.objects.domains import Domains
 from appliance.objects.names import split_name
 
 ACCOUNTS = "Accounts"
+_PREFERENCES = 20
 
 
 def declare(domains: Domains, operations: Operations) -> None:
@@ -158,6 +159,34 @@ def declare(domains: Domains, operations: Operations) -> None:
         account = await domains.require_account(account_name)
         if not await domains.verify(account, password):
             raise OperationError("The password is wrong", 500)
+
+    @declare(
+        "GetWebAdminPreferences",
+        right=None,
+        section=ACCOUNTS,
+        summary="What one prefers to see on the WebAdmin pages, realm by realm.",
+        result="dictionary",
+    )
+    async def get_preferences(caller: Caller) -> Value:
+        if caller.account is None:
+            return {}
+        account = await domains.require_account(caller.account)
+        return dict(account.settings[d.PREFERENCES])
+
+    @declare(
+        "SetWebAdminPreferences realm newPreferences{}",
+        right=None,
+        section=ACCOUNTS,
+        summary="Sets one's own preferences for a realm of the WebAdmin pages.",
+    )
+    async def set_preferences(caller: Caller, realm: str, new_preferences: dict[str, Value]) -> None:
+        if caller.account is None:
+            raise OperationError("Preferences belong to an account")
+        account = await domains.require_account(caller.account)
+        known = {**account.settings[d.PREFERENCES], realm: new_preferences}
+        if len(known) > _PREFERENCES or len(new_preferences) > _PREFERENCES:
+            raise OperationError("There are not so many preferences")
+        await change(account.settings, {d.PREFERENCES.key: known}, replace=False)
 
     @declare(
         "GetAccountAliases accountName",

@@ -46,6 +46,12 @@ def _array(value: Value) -> Value:
     return value
 
 
+def _dictionary(value: Value) -> Value:
+    if not isinstance(value, dict):
+        raise ValueError("a dictionary is expected")
+    return value
+
+
 class Services(Raw):
     """A set of services, stored as an array of their names."""
 
@@ -123,6 +129,8 @@ EXTERNAL_INBOX = Setting(
     help="INBOX is the file at the domain's External INBOX location, shared with other programs.",
 )
 RULES = Setting("Rules", Raw(_array), [], "Automated Rules", "Rules")
+#: What an administrator prefers to see on the WebAdmin pages, realm by realm.
+PREFERENCES = Setting("WebAdminPreferences", Raw(_dictionary), {}, "WebAdmin Preferences", "Preferences")
 RULES_ALLOWED = Setting(
     "RulesAllowed",
     Choice(
@@ -176,6 +184,7 @@ _ACCOUNT = (
     EXTERNAL_INBOX,
     RULES_ALLOWED,
     RULES,
+    PREFERENCES,
 )
 ACCOUNT = Group("Account", "Account settings", _ACCOUNT)
 #: What a template says of the first opening of an account, and no account keeps.
