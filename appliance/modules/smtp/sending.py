@@ -382,6 +382,8 @@ class SmtpSender:
             for recipient in accepted:
                 recipient.notify = recipient.notify.replace("S", "") or ("F" if recipient.notify else "")
         entry.finish(accepted, Outcome(Kind.RELAYED, "2.0.0", str(reply), name))
+        if self._queues is not None:
+            self._queues.spool.journal.hurry()  # until it is on disk, a crash sends the message again
         self._sent.add()
         self._sent_bytes.add(message.wire_size)
         self._sent_recipients.add(len(accepted))
