@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +46,9 @@ class ImapMailbox:
         self._mailbox = mailbox
         self._leave = leave
         self._client = ImapClient()
-        self._asked: list[int] = []
+        #: UIDs of FETCH commands whose end has not come. A server may send the next message before it (RFC 3501, 5.5).
+        self._asked: deque[int] = deque()
+        self._came: set[int] = set()
         self._authenticated = False
         self._exists = 0
 
@@ -193,25 +196,33 @@ class ImapMailbox:
         if following is not None:
             self._ask(following)
         deadline = trio.current_time() + patience(item.size)
-        received, uid, pieces = 0, 0, False
-        while not isinstance(event := await self._event(deadline), Tagged):
+        received = 0
+        while True:
+            event = await self._event(deadline)
             if isinstance(event, Body):
-                pieces = True
                 received += len(event.data)
                 await sink.take(event.data)
                 if not sink.wanted and (item.size - received > DRAIN or received > 2 * item.size + DRAIN):
                     raise Broken("the rest of a message that is not wanted is not read")
+            elif isinstance(event, Tagged):
+                if self._ended() == item.number:
+                    raise NotGiven(event.text if not event.positive else "the message is gone")
             elif isinstance(event, Fetched):
-                uid = event.uid if event.body else uid
+                if event.body and event.uid != item.number:
+                    raise Broken("the server sent another message than the one that was asked for")
+                if event.body:
+                    self._came.add(item.number)
+                    return
             else:
                 self._note(event)
-        self._asked.remove(item.number)
-        if not event.positive:
-            raise NotGiven(event.text)
-        if uid != item.number:
-            if pieces:
-                raise Broken("the server sent another message than the one that was asked for")
-            raise NotGiven("the message is gone")
+
+    def _ended(self) -> int:
+        """A FETCH has ended: the UID that has not come by it, or 0."""
+        uid = self._asked.popleft() if self._asked else 0
+        if uid in self._came:
+            self._came.discard(uid)
+            return 0
+        return uid
 
     def _ask(self, item: Item) -> None:
         if item.number not in self._asked:
@@ -256,11 +267,10 @@ class ImapMailbox:
 
     async def _drain(self) -> None:
         """Messages that were asked for in advance and are not wanted."""
+        deadline = trio.current_time() + patience(0)
         while self._asked:
-            self._asked.pop(0)
-            deadline = trio.current_time() + patience(0)
-            while not isinstance(await self._event(deadline), Tagged):
-                pass
+            if isinstance(await self._event(deadline), Tagged):
+                self._ended()
 
     async def close(self) -> bool:
         """LOGOUT."""

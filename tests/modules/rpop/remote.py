@@ -179,6 +179,7 @@ class RemoteImap:
             stream = trio.SSLStream(wire, self.context, server_side=True, https_compatible=True)
         buffer = b""
         box: dict[int, bytes] = {}
+        late: list[bytes] = []
         await stream.send_all(b"* OK ready\r\n")
         while True:
             while b"\r\n" not in buffer:
@@ -228,7 +229,12 @@ class RemoteImap:
                 out.append(b"* BYE see you")
             else:
                 status = "BAD what?"
-            await stream.send_all(b"".join(one + b"\r\n" for one in [*out, f"{tag} {status}".encode()]))
+            # Commands that were sent ahead: their data may come before the end of the one before (as Dovecot's do).
+            out += late
+            late = [f"{tag} {status}".encode()]
+            if b"\r\n" not in buffer:
+                out, late = out + late, []
+            await stream.send_all(b"".join(one + b"\r\n" for one in out))
             if word == "LOGOUT":
                 raise Gone
 
