@@ -15,6 +15,7 @@ from typing import Protocol
 
 import trio
 
+from appliance import server_operations
 from appliance.about import VERSION
 from appliance.access.imap.settings import SETTINGS as IMAP
 from appliance.access.pop.settings import SETTINGS as POP
@@ -32,7 +33,6 @@ from appliance.accounts.recovery import Redo
 from appliance.filters.filters import ContentFilters
 from appliance.filters.mirroring import Mirroring
 from appliance.filters.settings import HELPERS
-from appliance.formats.data import Value
 from appliance.kernel import components, log_reading
 from appliance.kernel import schedule as schedule_operations
 from appliance.kernel import sessions as session_operations
@@ -45,7 +45,7 @@ from appliance.kernel.log import LOG, Log, Logger
 from appliance.kernel.log_reading import LogReader
 from appliance.kernel.network import descriptor_limit, local_addresses
 from appliance.kernel.notices import Notices
-from appliance.kernel.operations import Caller, OperationError, Operations, Right
+from appliance.kernel.operations import Caller, OperationError, Operations
 from appliance.kernel.peers import IP_ADDRESSES, Peers
 from appliance.kernel.resolver import DNR, DNR_LOG, Resolver
 from appliance.kernel.schedule import SCHEDULE, SCHEDULE_LOG, Schedule
@@ -631,58 +631,7 @@ class Server:
         self.log_reader = LogReader(self.log)
         log_reading.declare(operations, self.log_reader, self.log, self.system)
 
-        @operations.declare("Shutdown", right=Right.MONITOR, section="Monitoring", summary="Stops the server in order.")
-        async def shutdown(caller: Caller) -> None:
-            self.system.major("shutdown asked for by %s", caller.account or "the server")
-            self.stop(f"by {caller.account}")
-
-        privilege = self.options.privilege
-
-        @operations.declare(
-            "DropRoot", right=Right.SETTINGS, section="Server settings", summary="Gives up root; it can be restored."
-        )
-        async def drop_root(caller: Caller) -> None:
-            if privilege is None:
-                raise OperationError("The server does not run as root")
-            try:
-                name = await privilege.drop()
-            except OSError as error:
-                raise OperationError(f"Root cannot be dropped: {error}") from None
-            self.system.major("root is dropped by %s, the user is %s now", caller.account or "the server", name)
-
-        @operations.declare("RestoreRoot", right=Right.SETTINGS, section="Server settings", summary="Is root again.")
-        async def restore_root(caller: Caller) -> None:
-            if privilege is None:
-                raise OperationError("The server does not run as root")
-            try:
-                await privilege.restore()
-            except OSError as error:
-                raise OperationError(f"Root cannot be restored: {error}") from None
-            self.system.major("root is restored by %s", caller.account or "the server")
-
-        @operations.declare(
-            "GetRootState",
-            right=Right.SETTINGS,
-            section="Server settings",
-            summary="Whether root is held (root), dropped for now (dropped) or out of reach (none).",
-            result="string",
-        )
-        async def root_state(caller: Caller) -> Value:
-            del caller
-            return "none" if privilege is None else privilege.state
-
-        @operations.declare(
-            "RefreshOSData",
-            right=Right.SETTINGS,
-            section="Server settings",
-            summary="Reads addresses and DNS servers anew.",
-        )
-        async def refresh(caller: Caller) -> None:
-            del caller
-            await self.resolver.refresh()
-            await self.presence.refresh(local_addresses())
-            for listener in self.listeners:
-                listener.refresh()
+        server_operations.declare(self, operations)
 
     def system_caller(self, protocol: str) -> Caller:
         """The server itself: start-up and provisioning."""
