@@ -263,6 +263,25 @@ async def test_router_records_lead_to_programs(pipe: House, stranger: str) -> No
     await line.aclose()
 
 
+async def test_no_stranger_starts_a_program_by_an_answer(pipe: House, stranger: str) -> None:
+    """By a return-path, or by an address that an automatic reply goes to."""
+    line = await pipe.connect("SMTP", stranger)
+    await line.smtp(f"EHLO [{stranger}]")
+    assert (await line.smtp('MAIL FROM:<"show -x"@pipe>'))[:1] == "5"
+    await line.aclose()
+    await submit(pipe, 'Return-Path: <"show -x"@pipe>\nFrom: ann\nTo: nobody-here\n\nx\n')
+    await pipe.logged("failed: mail to programs is not accepted from here")
+    cli = await pipe.cli()
+    await cli('SetAccountRules bob ((5,vacation,(),(("Reply with","I am away"))))')
+    await submit(pipe, 'From: "show -y"@pipe\nReturn-Path: <cat@far.test>\nTo: bob\nSubject: hi\n\nx\n')
+    await submit(pipe, 'From: ann\nReply-To: "show -z"@pipe\nTo: bob\nSubject: hi\n\nx\n')
+    await until(lambda: not pipe.server.transfer.spool.live or len(pipe.server.transfer.spool.live) < 3)
+    await trio.sleep(0.5)
+    assert not (pipe.base / "apps/show.in").exists()
+    log = await pipe.log()
+    assert log.count("failed: mail to programs is not accepted from here") >= 2
+
+
 @pytest.mark.feature("PIPE-053", "PIPE-054", "PIPE-069")
 async def test_only_programs_of_the_directory(pipe: House) -> None:
     await to_program(pipe, "../apps/show")

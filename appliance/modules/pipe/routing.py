@@ -40,6 +40,8 @@ class PipeRouting:
         if not direct and not is_tame(local) and local in address.local:
             raise Refused("the name has symbols that are not allowed for a program", code="5.1.3")
         caller = address.caller
+        if address.purpose is Purpose.RETURN_PATH and not address.relay:
+            raise Refused("a program is no sender", code="5.1.7")
         stranger = caller is not None and caller.account is None and caller.protocol == "SMTP" and not caller.client
         if stranger and not address.relay:
             raise Refused(self._strings().text("PipeNotDirect"), code="5.7.1")
