@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+import trio
 
 from appliance.accounts.acl import effective
 from appliance.accounts.client import AccountError
@@ -21,7 +23,7 @@ from appliance.accounts.state import State
 from appliance.formats.compose import text_field
 from appliance.formats.headers import header_end
 from appliance.kernel.clock import Clock
-from appliance.kernel.helpers import HelperError, Helpers
+from appliance.kernel.helpers import Finished, HelperError, Helpers
 from appliance.kernel.journal import JournalError
 from appliance.kernel.log import Logger
 from appliance.objects import declarations as d
@@ -47,6 +49,8 @@ __all__ = ["MAX_HEADER", "Doing", "Workshop", "header_lines", "header_of"]
 MAX_HEADER: Final = (2 << 20) + (256 << 10)
 PROGRAM_SECONDS: Final = 120.0
 PROGRAM_OUTPUT: Final = 4096
+PROGRAMS: Final = 10
+"""Programs of the server's rules that run at a time."""
 Content = bytes | Callable[[], AsyncIterator[bytes]]
 
 
@@ -64,6 +68,7 @@ class Workshop:
     base: str
     content: Callable[[QueuedMessage], Awaitable[Content]]
     filters: Filters | None = None
+    programs: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(PROGRAMS))
 
 
 async def header_of(message: QueuedMessage) -> bytes:
@@ -247,15 +252,14 @@ class Doing:
         words = await self._words(command)
         try:
             user, directory = self._user()
-            finished = await self._shop.helpers.execute(
-                words,
-                input=None if command.file else self._text(run),
-                timeout=PROGRAM_SECONDS,
-                limit=PROGRAM_OUTPUT,
-                directory=directory,
-                user=user,
-                cut=True,
-            )
+            input = None if command.file else self._text(run)
+            if self._account is not None:
+                finished = await self._run(words, input, user, directory)
+            else:
+                # Mail that does not need the program never waits for it.
+                with self._shop.transfer.enqueuer.outside():
+                    async with self._shop.programs:
+                        finished = await self._run(words, input, user, directory)
         except HelperError as error:
             raise ActionFailed(str(error), "reject") from None
         if finished.output:
@@ -268,6 +272,19 @@ class Doing:
         if not finished.took_all:
             raise ActionFailed(f"{words[0]} did not read the whole message", "reject")
         self._shop.transfer.spool.done(message, key)
+
+    async def _run(
+        self, words: list[str], input: AsyncIterator[bytes] | None, user: str | None, directory: str | None
+    ) -> Finished:
+        return await self._shop.helpers.execute(
+            words,
+            input=input,
+            timeout=PROGRAM_SECONDS,
+            limit=PROGRAM_OUTPUT,
+            directory=directory,
+            user=user,
+            cut=True,
+        )
 
     async def _words(self, command: Command) -> list[str]:
         words = list(command.words)

@@ -133,8 +133,7 @@ async def test_a_program_of_the_server(house: House) -> None:
 
 @pytest.mark.feature("QUEUE-053", "LOCAL-041")
 async def test_a_slow_program_holds_up_nobody_else(house: House) -> None:
-    await house.update("Queue", EnqueuerProcessors="3")
-    await as_nobody(house, "ann")
+    await as_nobody(house, "ann")  # with the one processor of a new server
     program = script(house, "cat >/dev/null; while [ ! -e $cd_out/go ]; do sleep 0.05; done")
     slow: Value = ["5", "slow", [["Subject", "is", "slow"]], [["Execute", program]]]
     await set_rules(house, "server", slow)
