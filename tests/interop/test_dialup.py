@@ -6,6 +6,7 @@ ETRN and ATRN, and a line that dies within a transfer neither loses a message no
 
 from __future__ import annotations
 
+import smtplib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,11 +189,14 @@ def test_etrn_to_a_second_pillarbox(world: World) -> None:
     assert eventually(lambda: not world.provider.waiting("office.test"))
 
 
-@pytest.mark.feature("DIAL-022", "DIAL-026", "DIAL-041", "SMTP-102", "SMTP-111", "SMTP-114", "STD-032")
+@pytest.mark.feature("DIAL-022", "DIAL-026", "DIAL-041", "SMTP-102", "SMTP-111", "SMTP-114", "STD-032", "DIAL-023")
 def test_atrn_in_tls(world: World) -> None:
     for number in range(3):
         world.provider.send("zoe@provider.test", "ann@office.test", f"by atrn {number}")
     assert eventually(lambda: world.provider.waiting("office.test"))
+    # Port 366 is the one of RFC 2645.
+    world.provider.command("UpdateModule SMTP {Listener=({Port=25;},{Port=366;});}")
+    world.office.command('UpdateModule SMTP {WakeupHost="mail.provider.test:366";}')
     with world.provider.host.capture() as packets:
         world.wake(atrn=True)
         for number in range(3):
@@ -201,6 +205,7 @@ def test_atrn_in_tls(world: World) -> None:
     assert not [one for one in packets if one.protocol == "TCP" and one.port == 25]
     world.wake(atrn=True)
     assert eventually(lambda: "no mail waits" in world.office.command("GetWakeUpStatus"))
+    world.office.command("UpdateModule SMTP {WakeupHost=mail.provider.test;}")
 
 
 @pytest.mark.feature("DIAL-021", "SMTP-100")
@@ -292,3 +297,19 @@ def test_mail_of_a_domain_goes_out_from_its_own_address(world: World) -> None:
     world.office.send("ann@office.test", "zoe@provider.test", "from any")
     assert b"[10.77.0.11]" in world.provider.letter("zoe@provider.test", "from ours")
     assert b"[10.77.0.1]" in world.provider.letter("zoe@provider.test", "from any")
+
+
+@pytest.mark.feature("DIAL-032")
+def test_blacklists_are_not_asked_about_clients(world: World) -> None:
+    world.office.command(
+        'UpdateModule Protection {UseRBL=YES;RBLServers=({Server="rbl.test";});}',
+        f'UpdateModule IPAddresses {{ClientAddresses="{LOOPBACK}";}}',
+    )
+    with world.office.host.capture() as packets:
+        world.office.send("ann@office.test", "ann@office.test", "from the LAN")
+        assert world.office.letter("ann@office.test", "from the LAN")
+        assert packets == []
+    with world.provider.host.inside(), smtplib.SMTP(OFFICE, 25) as stranger:
+        stranger.ehlo("mail.provider.test")
+    assert eventually(lambda: "A 2.0.77.10.rbl.test." in world.names.asked)
+    world.office.command("UpdateModule Protection {UseRBL=NO;}")

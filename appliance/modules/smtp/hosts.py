@@ -82,7 +82,14 @@ class HostFinder:
         port = self.settings[PORT]
         forward = self.settings[FORWARD_TO].strip().lower()
         if forward and queue == forward:
-            return Plan(_hosts(forward, port), forwarding=True)
+            try:
+                return Plan(_hosts(forward, port), forwarding=True)
+            except ValueError as error:
+                # The setting is wrong, not the mail: that waits until somebody has looked.
+                raise Unresolved(f"Forward to: {error}", temporary=True, code="4.3.5") from None
+        if "," in queue or _literal(queue):
+            # What stood in Forward to when the mail was queued: it still knows the way.
+            return Plan(_hosts(queue, port))
         try:
             target = parse_queue(queue)
         except ValueError as error:

@@ -181,6 +181,28 @@ async def test_exchangers_of_either_kind_of_address(autojump_clock: MockClock, w
     assert len(sink.messages) == 1
 
 
+@pytest.mark.parametrize("before", ["192.0.2.50,192.0.2.51", "192.0.2.51"])
+async def test_mail_that_waits_while_the_forwarding_server_is_changed(
+    autojump_clock: MockClock, world: Outside, before: str
+) -> None:
+    await world.set(ForwardTo=before)
+    await world.send("ann@x.test")
+    await world.settle()
+    await world.set(ForwardTo="")
+    sink = world.sink("other.test", "192.0.2.51")
+    await world.settle(1801)
+    assert (len(sink.messages), world.live, world.reports) == (1, 0, [])
+
+
+@pytest.mark.parametrize("wrong", ["*", "no host!", "192.0.2.1:99999"])
+async def test_a_forwarding_server_that_is_none(autojump_clock: MockClock, world: Outside, wrong: str) -> None:
+    await world.set(ForwardTo=wrong)
+    await world.send("ann@x.test")
+    await world.settle()
+    assert (world.live, world.reports, world.connected) == (1, [], [])
+    assert "Forward to:" in world.log.text()
+
+
 REPLIES = st.sampled_from(
     [
         b"220 hi\r\n",
