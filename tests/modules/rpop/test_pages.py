@@ -122,6 +122,7 @@ async def test_the_monitor_shows_state_next_poll_and_channels(box: House, remote
             )
         await until(lambda: "RETR 1" in remote.commands and other.sessions)
         page = await box.page("/Monitors/RPOP")
+        assert page.status == 200, await box.log()
         assert "message 1 of 2" in page.body and "wrong password" in page.body and "ann@box.test" in page.body
         assert "1 connection" in page.body and 'href="/Monitors/RPOP"' in (await box.page("/Monitors/")).body
         remote.gate.set()
