@@ -77,7 +77,7 @@ def plain(name: str = "ann") -> str:
 # -- blacklists --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.feature("PROT-097", "PROT-098", "PROT-099", "PROT-095", "PROT-101", "SMTP-066", "SMTP-065")
+@pytest.mark.feature("PROT-097", "PROT-098", "PROT-099", "PROT-095", "PROT-101", "SMTP-066", "SMTP-065", "STD-045")
 async def test_lists_in_dns(house: House, zone: Zone, stranger: str) -> None:
     await resolve(house, zone)
     await house.update("SMTP", LogLevel="Problems")
@@ -383,6 +383,22 @@ async def test_without_relay_other_ways_stay_open(house: House) -> None:
     assert (await line.line()).startswith("+OK")
     await line.aclose()
     await until(lambda: house.server.transfer.queues.get("SMTP", "away.test") is not None)
+
+
+@pytest.mark.feature("PROT-121")
+async def test_rules_of_the_server_refuse_what_has_no_to(house: House) -> None:
+    cli = await house.cli()
+    rule = '(5,"no To",(("Header Field",is,"To: ")),((Reject,"say whom you write to")))'
+    await cli(f"SetServerRules ({rule})")
+    await house.mail("bob@box.test", "To: bob@box.test\r\nSubject: good\r\n\r\nx")
+    await house.mail("bob@box.test", "To: \r\nSubject: bad\r\n\r\nx")
+
+    async def bounced() -> bool:
+        return any("say whom you write to" in text for text in await house.inbox("ann"))
+
+    await until(bounced)
+    (text,) = await house.inbox("bob")
+    assert "Subject: good" in text
 
 
 @pytest.mark.feature("PROT-132")

@@ -32,7 +32,7 @@ async def refusal(world: World, address: str = STRANGER, *, client: bool = False
 # -- blacklists --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.feature("PROT-090", "PROT-091", "PROT-002", "PROT-003", "PROT-105", "PROT-004")
+@pytest.mark.feature("PROT-090", "PROT-091", "PROT-002", "PROT-003", "PROT-105", "PROT-004", "STD-044")
 async def test_the_list_of_our_own(world: World) -> None:
     text = "; offenders\n10.1.1.1 ; one\n\n203.0.113.001-203.0.113.009\n2001:db8::/32 ; IPv6"
     await world.protect(BlacklistedAddresses=text)

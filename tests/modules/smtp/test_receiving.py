@@ -71,6 +71,27 @@ async def test_a_text_without_a_header_gets_one(world: World) -> None:
     assert (await peer.message(b"")).startswith("250")
 
 
+@pytest.mark.feature("MISC-020", "MISC-021", "MISC-022", "MISC-023", "STD-047", "SMTP-023")
+async def test_messages_are_completed_and_nothing_else_is_changed(world: World) -> None:
+    stranger, client = await world.connect(), await world.connect("192.0.2.1", client=True)
+    assert (await stranger.message(b"only text\r\nof two lines\r\n")).startswith("250")
+    content = await world.content()
+    header, _, text = content.partition(b"\n\n")
+    names = [line.partition(b":")[0] for line in header.split(b"\n") if line[:1].strip()]
+    assert sorted(names) == [b"Date", b"From", b"Received"] and text == b"only text\nof two lines\n"
+    assert b"Date: Tue, 14 Nov 2023 22:13:20 +0000\n" in content
+    own = b"Date: yesterday, I think\r\nMESSAGE-ID: what?\r\nSubject:no blank\r\n\tand folded\r\n\r\nx\r\n"
+    for peer in (stranger, client):
+        assert (await peer.message(own)).startswith("250")
+        assert (await world.content()).endswith(own.replace(b"\r\n", b"\n"))
+        assert b"14 Nov" in (await world.content()).partition(b"Date: yester")[0], "only in the trace"
+        assert (await world.content()).count(b"Date:") == 1
+    assert (await client.message(b"Subject: x\r\n\r\nx\r\n")).startswith("250")
+    assert (await world.content()).count(b"Message-ID: <") == 1
+    assert (await stranger.message(b"Subject: x\r\n\r\nx\r\n")).startswith("250")
+    assert b"Message-ID" not in await world.content()
+
+
 @pytest.mark.feature("SMTP-010", "STD-031")
 async def test_a_batch_is_answered_in_one_piece(world: World) -> None:
     peer = await world.connect()
