@@ -16,7 +16,6 @@ import sys
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Literal
 
 import trio
@@ -39,6 +38,9 @@ _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 5.0
 _LAST_WORDS: Final = 0.5
 """Seconds that the output of a program which has ended may still come: a child of it can hold the pipe for ever."""
+_COMPLAINT: Final = 1000
+_COMPLAINTS: Final = 200
+"""Octets of a line of error output that the log gets, and lines a minute."""
 _FLOOD: Final = 64
 """A program that says this many times what is kept is ended."""
 _REAP: Final = 1.0
@@ -509,11 +511,17 @@ class Helper:
                 self._started()
             self._change()
             assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+            said_too_much: HelperError | None = None
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, process.stdin, receiver)
-                nursery.start_soon(self._read, process.stderr, partial(self._log.problem, "%s: %s", self.name))
-                await (self._take(process.stdout) if self._raw else self._read(process.stdout, self._received))
+                nursery.start_soon(self._complaints, process.stderr)
+                try:
+                    await (self._take(process.stdout) if self._raw else self._read(process.stdout))
+                except HelperError as error:
+                    said_too_much = error
                 nursery.cancel_scope.cancel()
+            if said_too_much is not None:
+                raise said_too_much
             ended_by_us = False
         finally:
             self._lines, self._process = None, None
@@ -540,7 +548,24 @@ class Helper:
         while data := await stream.receive_some(MAX_LINE):
             self._received(data)
 
-    async def _read(self, stream: trio.abc.ReceiveStream, received: Callable[[bytes], None]) -> None:
+    async def _complaints(self, stream: trio.abc.ReceiveStream) -> None:
+        """Its error output goes to the log: so many lines a minute, and the beginning of each."""
+        buffer, told, since = b"", 0, trio.current_time()
+        while data := await stream.receive_some(MAX_LINE):
+            *lines, buffer = (buffer + data).split(b"\n")
+            if len(buffer) > _COMPLAINT:
+                lines.append(buffer)
+                buffer = b""
+            if trio.current_time() - since > 60:
+                told, since = 0, trio.current_time()
+            for line in lines:
+                told += 1
+                if told <= _COMPLAINTS:
+                    text = line[:_COMPLAINT].decode("utf-8", "replace").rstrip("\r")
+                    self._log.problem("%s: %s%s", self.name, text, " ..." if told == _COMPLAINTS else "")
+
+    async def _read(self, stream: trio.abc.ReceiveStream) -> None:
+        received = self._received
         buffer = b""
         while data := await stream.receive_some(MAX_LINE):
             *lines, buffer = (buffer + data).split(b"\n")

@@ -365,3 +365,25 @@ async def test_a_cancelled_question_is_forgotten(world: World) -> None:
         with trio.fail_after(3):
             assert (await world.ask()).action == "accept"
         assert world.filters.status()[0]["Waiting"] == "0"
+
+
+async def test_error_output_without_measure_does_no_harm(world: World) -> None:
+    script = "for n, name in lines():\n    sys.stderr.write('e' * 3_000_000)\n"
+    script += "    for i in range(5000): sys.stderr.write('trouble\\n')\n    say(n, 'OK')\n"
+    await world.use(world.program(script))
+    async with world.living():
+        for _ in range(2):
+            assert (await world.ask()).action == "accept"
+    text = world.log.text()
+    assert "3 EXTFILTER f1: eee" in text and text.count("f1: ") < 300 and max(map(len, text.splitlines())) < 1200
+
+
+async def test_answers_that_are_rubbish(world: World) -> None:
+    """A program that says anything at all, and now and then what it should."""
+    script = "import random\nr = random.Random(3)\nfor n, name in lines():\n    for i in range(r.randrange(40)):\n"
+    script += "        sys.stdout.buffer.write(bytes(r.choice(b'0123 OKERDISCARD*\\\\\"\\n\\r\\xff') for j in range(r.randrange(300))))\n"
+    script += "    sys.stdout.buffer.write(b'\\n')\n    say(n, 'ERROR', name)\n"
+    await world.use(world.program(script))
+    async with world.living():
+        answers = await together(*[world.ask] * 30)
+    assert sorted(answer.text for answer in answers) == sorted(f"Queue/{number}.msg" for number in range(1, 31))
