@@ -85,6 +85,8 @@ class Dequeuer:
                 self._log.major("[%d] %s %s", message.id, recipient.address, outcome.kind)
         if fresh or stored is not None:
             self._spool.record(message, fresh, stored)
+        if not message.done and all(recipient.reported for recipient in fresh):
+            return  # what there was to be told before has its time already
         self.resume(message)
 
     def resume(self, message: QueuedMessage) -> None:

@@ -21,7 +21,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.operations import Caller
 from appliance.kernel.settings import Settings
-from appliance.kernel.tasks import TaskStatus
+from appliance.kernel.tasks import Pace, TaskStatus
 from appliance.router.route import Purpose, Refused, Route
 from appliance.transfer.dequeuer import Dequeuer
 from appliance.transfer.message import Kind, Outcome, QueuedMessage, Recipient
@@ -191,7 +191,9 @@ class Enqueuer:
         routed: list[tuple[Recipient, Route]] = []
         unknown: list[tuple[Recipient, Refused]] = []
         known, message.routes = message.routes, None
+        pace = Pace()
         for recipient in message.waiting:
+            await pace.step()
             if recipient.route is not None or recipient.taken:
                 continue
             route = None if known is None else known[recipient.index]
@@ -219,7 +221,7 @@ class Enqueuer:
                 self._dismiss(message, verdict)
                 return
         self._unrouted(message, unknown, now)
-        self._place(message, routed)
+        await self._place(message, routed)
         self._dequeuer.resume(message)
 
     def _dismiss(self, message: QueuedMessage, verdict: Verdict) -> None:
@@ -252,9 +254,11 @@ class Enqueuer:
         heapq.heappush(self._later, (due, message.id))
         self._sooner.set()
 
-    def _place(self, message: QueuedMessage, routed: list[tuple[Recipient, Route]]) -> None:
+    async def _place(self, message: QueuedMessage, routed: list[tuple[Recipient, Route]]) -> None:
         going: list[Recipient] = []
+        pace = Pace()
         for recipient, route in routed:
+            await pace.step()
             if not recipient.waiting:
                 continue
             if route.module == "SYSTEM" or (message.test and route.module not in _TESTED):
@@ -266,4 +270,4 @@ class Enqueuer:
                 recipient.route = self._queues.placed(message, route)
                 going.append(recipient)
         if going:
-            self._queues.enqueue(message, going)
+            await self._queues.enqueue(message, going)

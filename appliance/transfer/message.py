@@ -223,6 +223,8 @@ class QueuedMessage:
     """When the results that are not told yet are to be reported; 0: nothing is planned."""
     routes: tuple[Route | None, ...] | None = None
     """What is known of its recipients' routes from its reception; until it is enqueued."""
+    settled: int = 0
+    """So many of its first recipients have their results, at least."""
     made: dict[str, int] | None = None
     """Messages that were made because of this one, by the names that their makers gave them (`made_for`)."""
 
@@ -276,4 +278,10 @@ class QueuedMessage:
 
     @property
     def done(self) -> bool:
-        return all(recipient.outcome is not None for recipient in self.recipients)
+        """Whether all recipients have their results. A result stays, so it is not looked for from the beginning each time."""
+        recipients = self.recipients
+        at, end = self.settled, len(recipients)
+        while at < end and recipients[at].outcome is not None:
+            at += 1
+        self.settled = at
+        return at >= end

@@ -357,7 +357,7 @@ class Queues:
         """The queues that have something, of one module or of all."""
         return [queue for queue in self._queues.values() if len(queue) and module in (None, queue.module)]
 
-    def enqueue(self, message: QueuedMessage, recipients: Iterable[Recipient]) -> None:
+    async def enqueue(self, message: QueuedMessage, recipients: Iterable[Recipient]) -> None:
         """Put routed recipients into the queues of their modules."""
         groups: dict[tuple[str, str], list[Recipient]] = {}
         stays = message.held is None
@@ -366,7 +366,9 @@ class Queues:
             if stays:
                 share(recipient, self.spool.common)
             groups.setdefault((recipient.way.module, recipient.way.host), []).append(recipient)
+        pace = Pace()
         for key, group in groups.items():
+            await pace.step()
             queue = self._queues.get(key)
             if queue is None:
                 queue = self._queues[key] = ModuleQueue(self, *key)

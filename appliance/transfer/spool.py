@@ -26,7 +26,7 @@ from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, Journal, JournalError, JournalFull, Position, Ticket
 from appliance.kernel.log import Logger
 from appliance.kernel.segments import Segment, read_frame
-from appliance.kernel.tasks import TaskStatus, pace
+from appliance.kernel.tasks import TaskStatus, in_thread, pace
 from appliance.router.route import Route
 from appliance.transfer import frames
 from appliance.transfer.aside import put_aside
@@ -46,6 +46,7 @@ _WATCH_EVERY: Final = 64  # messages after which the space is looked at, at most
 _REMOVE_DELAY: Final = 0.2
 _VERIFY: Final = 200
 _TOGETHER: Final = 64
+_MANY: Final = 1000
 _SHORTEST: Final = 8
 
 
@@ -154,7 +155,11 @@ class Spool:
                 self.check_space()
                 await self.journal.room()
             cause = None if because_of is None else (because_of[0].id, because_of[1])
-            ticket = self.journal.append(frames.message(message, content, about, cause), refusable=refusable)
+            if len(message.recipients) > _MANY:
+                frame = await in_thread(lambda: frames.message(message, content, about, cause))
+            else:
+                frame = frames.message(message, content, about, cause)
+            ticket = self.journal.append(frame, refusable=refusable)
         except JournalFull as error:
             raise NoSpace(str(error)) from error
         message.position = ticket.position

@@ -7,7 +7,7 @@ from appliance.kernel.settings import Choice, Group, LogLevel, Number, Rows, Set
 _QUEUE, _ROUTING, _ALERTS = "Queue", "Routing Settings", "Alerts"
 
 LOG_LEVEL = Setting("LogLevel", LogLevel(), 2, "Log")
-PROCESSORS = Setting("Processors", Number(0, 1000), 10, "Processes", _QUEUE, help="0 stops local delivery.")
+PROCESSORS = Setting("Processors", Number(0, 1000), 100, "Processes", _QUEUE, help="0 stops local delivery.")
 KEEP_FULL = Setting("KeepFull", Time(), 86400, "Keep mail for a full account for", _QUEUE)
 FULL_PERCENT = Setting("FullPercent", Number(1, 100), 100, "An account is full at (percent)", _QUEUE)
 KEEP_DISABLED = Setting("KeepDisabled", Time(), 172800, "Keep mail if Mail Service is disabled for", _QUEUE)
