@@ -233,6 +233,33 @@ async def test_mdir_names_and_shared_files(start: Start) -> None:
         assert files[0].stat().st_nlink == 2
 
 
+@pytest.mark.feature("MBOX-140")
+async def test_files_that_are_used_again_never_touch_linked_messages(start: Start) -> None:
+    """Segments of the journal and files of unfinished messages are used again; a linked message is no part of that."""
+    async with start() as server:
+        accounts = [await server.account(name, DefaultMailboxType="MailDir Mailbox") for name in ("a", "b")]
+        for account in accounts:
+            server.number = 6
+            await server.deliver(account, MESSAGE)
+        linked = next((server.place("a") / "INBOX.mdir").iterdir())
+        assert linked.stat().st_nlink == 2
+        session = await server.session("a")
+        for number in range(30):
+            server.number = 100 + number
+            await server.deliver(accounts[number % 2], b"Subject: other\n\n" + b"x" * 5000 + b"\n")
+            handle = await session.append_begin("INBOX", 0, [], 0, 0, 0)
+            await session.append_chunk(handle, b"Subject: streamed\r\n\r\n" + b"y" * 5000 + b"\r\n")
+            await session.append_commit(handle)
+            if number % 10 == 0:
+                await server.accounts.checkpoint()
+        for name in ("a", "b"):
+            reader = await server.session(name)
+            opened = await reader.open("INBOX")
+            (row,) = await reader.fetch(opened.view, [1], Fetch.NOTHING, "")
+            assert row.content == MESSAGE.replace(b"\n", b"\r\n")
+        assert linked.stat().st_nlink == 2
+
+
 @pytest.mark.feature("MBOX-048", "BASE-053", "BASE-052")
 async def test_a_lost_info_file_is_made_again(start: Start) -> None:
     async with start() as server:

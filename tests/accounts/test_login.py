@@ -176,8 +176,11 @@ async def test_services_networks_and_secure_methods(start: Start, autojump_clock
         await at.peers.settings.update({CLIENT_ONLY.key: "YES"})
         assert await at.refused("alice", "secret", client="203.0.113.9") == "access from your network is denied"
         await at.password("alice", "secret")
-        await alice.settings.update({"UseAppPassword": "NO"})
+        await alice.settings.update({"UseAppPassword": "NO", "UseSysPassword": "NO", "UseExtPassword": "NO"})
         assert await at.refused("alice", "secret") == WRONG
+        for proven in (done, Done("alice", "", PlainPassword("secret"))):
+            with pytest.raises(LoginRefused):
+                await at.logins.proven(proven, "IMAP", channel("127.0.0.1"))
 
 
 @pytest.mark.feature("SEC-002", "SEC-008", "SEC-016", "SEC-036")

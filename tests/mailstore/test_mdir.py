@@ -55,7 +55,6 @@ def test_a_store_that_fails_leaves_nothing(store: MdirStore) -> None:
     assert len(os.listdir(store.path)) == 1
 
 
-@pytest.mark.feature("MBOX-140")
 def test_a_link_keeps_its_text(store: MdirStore, tmp_path: Path) -> None:
     other = MdirStore(str(tmp_path / "other.mdir"))
     other.create(FILES)
