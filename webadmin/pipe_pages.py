@@ -38,6 +38,12 @@ class PipePages:
             return f"Messages submitted: {await page.perform('CheckSubmitted')}."
         if act == "foreign":
             return f"Messages taken from the Foreign Queue: {await page.perform('CheckForeignQueue')}."
+        if act == "again":
+            count = str(await page.perform("ResubmitFile", fileName=host))
+            return f"{host} was submitted." if count != "0" else f"{host} was tried again."
+        if act == "remove":
+            await page.perform("RemoveSubmittedFile", fileName=host)
+            return f"{host} was removed."
         if act == "reject":
             text = page.field("text").strip()
             await page.perform("RejectQueue", module="PIPE", host=host, **({"errorText": text} if text else {}))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.server.conftest import House, living, until
+from tests.server.conftest import House, Refusal, living, until
 
 PROGRAMS = {
     # What it was called with, and what it got.
@@ -129,7 +129,16 @@ async def test_what_cannot_be_a_message_is_kept_with_the_reason(house: House) ->
     assert "a.bad" in page.body and "there are no recipients" in page.body
     drop(house, "From: ann\n\nagain nobody\n", "a.sub")
     await cli("CheckSubmitted")
-    assert (folder / "a.1.bad").exists() and not house.crashes(await house.log())
+    assert (folder / "a.1.bad").exists()
+    page = await house.page("/Monitors/PIPE", {"do-remove:a.1.bad": "1"})
+    assert "a.1.bad" not in page.body and not (folder / "a.1.bad.txt").exists()
+    (folder / "a.bad").write_text("From: bob\nTo: ann\nSubject: repaired\n\nx\n")
+    page = await house.page("/Monitors/PIPE", {"do-again:a.bad": "1"})
+    assert "a.bad" not in page.body and "Subject: repaired" in await report(house)
+    for name in ("../Settings/Main.settings", "none.bad", "link.sub"):
+        with pytest.raises(Refusal):
+            await cli(f'RemoveSubmittedFile "{name}"')
+    assert not house.crashes(await house.log())
 
 
 @pytest.mark.feature("PIPE-008", "PIPE-009", "PIPE-010", "PIPE-011", "PIPE-016", "MISC-052", "PROT-018")

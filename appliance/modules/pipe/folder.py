@@ -106,6 +106,14 @@ class SubmittedFolder:
             if not done and len(files) < BATCH:
                 return count
 
+    async def submit_again(self, name: str) -> bool:
+        """A `.bad` file is `.sub` again; False if there is none of that name."""
+        return await self._disk.run(_submit_again, self.directory, name)
+
+    async def remove(self, name: str) -> bool:
+        """Remove a `.bad` file and its reason; False if there is none of that name."""
+        return await self._disk.run(_remove, self.directory, name)
+
     async def _take(self, file: _File, name: str, number: int) -> int:
         """Make the message; 1 if there is one now. NoSpace, JournalError, OSError: not now."""
         path = os.path.join(self.directory, name)
@@ -256,6 +264,36 @@ def _put_aside(files: Files, directory: str, taken: str, stem: str, reason: str)
     target = _free(files, directory, stem, BAD)
     files.rename(os.path.join(directory, taken), target)
     files.write_file(target + ".txt", (reason + "\n").encode("utf-8", "replace"), durable=False)
+
+
+def _bad_file(files: Files, directory: str, name: str) -> str:
+    """The path of a `.bad` file; empty if the name is not one of the directory's."""
+    return os.path.join(directory, name) if name.endswith(BAD) and name in files.listdir(directory) else ""
+
+
+def _submit_again(files: Files, directory: str, name: str) -> bool:
+    path = _bad_file(files, directory, name)
+    if not path:
+        return False
+    files.rename(path, _free(files, directory, name[: -len(BAD)], SUBMIT))
+    _unlink(files, path + ".txt")
+    return True
+
+
+def _remove(files: Files, directory: str, name: str) -> bool:
+    path = _bad_file(files, directory, name)
+    if not path:
+        return False
+    files.unlink(path)
+    _unlink(files, path + ".txt")
+    return True
+
+
+def _unlink(files: Files, path: str) -> None:
+    try:
+        files.unlink(path)
+    except FileNotFoundError:
+        return
 
 
 def _free(files: Files, directory: str, stem: str, extension: str) -> str:

@@ -135,6 +135,30 @@ class PipeModule:
             return str(await self._scan())
 
         @operations.declare(
+            "ResubmitFile fileName",
+            right=Right.RELEASE_QUEUES,
+            section="Queues",
+            summary="Submits a file again that was kept as .bad in the Submitted folder.",
+            result="number of messages",
+        )
+        async def resubmit_file(caller: Caller, file_name: str) -> Value:
+            del caller
+            if not await self.folder.submit_again(file_name):
+                raise OperationError("there is no such file")
+            return str(await self._scan())
+
+        @operations.declare(
+            "RemoveSubmittedFile fileName",
+            right=Right.REJECT_QUEUES,
+            section="Queues",
+            summary="Removes a file that was kept as .bad in the Submitted folder.",
+        )
+        async def remove_submitted_file(caller: Caller, file_name: str) -> None:
+            if not await self.folder.remove(file_name):
+                raise OperationError("there is no such file")
+            self._log.major("%s was removed by %s", file_name, caller.account or "the server")
+
+        @operations.declare(
             "CheckForeignQueue",
             right=Right.RELEASE_QUEUES,
             section="Queues",
