@@ -555,6 +555,7 @@ class Server:
                 sessions=self.sessions,
                 host=self.host,
                 digests=self.digests,
+                advertise_secure=self.advertise_secure,
                 version=VERSION,
                 domains=lambda: [domain.name for domain in self.domains],
                 sending_address=self.presence.sending_address,
@@ -636,6 +637,10 @@ class Server:
     def system_caller(self, protocol: str) -> Caller:
         """The server itself: start-up and provisioning."""
         return Caller(None, self.domains.main.name, protocol, self.domains)
+
+    def advertise_secure(self) -> bool:
+        """Whether methods of authentication that send no password are listed."""
+        return self.login_settings[d.ADVERTISE_SECURE]
 
     def digests(self) -> bool:
         """Whether methods that need a readable password make sense: some default says that passwords are kept so."""

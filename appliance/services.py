@@ -114,6 +114,7 @@ class Services:
                 recipients_field=lambda: server.local_settings[ENVELOPE_FIELD],
                 version=VERSION,
                 receiver=server.transfer.receiver,
+                advertise_secure=server.advertise_secure,
                 foreign=ForeignAccounts(server.accounts, server.domains, server.router.route, "POP"),
             )
         ).listener(network)
@@ -134,6 +135,7 @@ class Services:
                 host=server.host,
                 unique=_token,
                 digests=server.digests,
+                advertise_secure=server.advertise_secure,
                 now=server.clock.now,
                 version=VERSION,
                 foreign=ForeignAccounts(server.accounts, server.domains, server.router.route),

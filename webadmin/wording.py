@@ -49,7 +49,8 @@ COMPONENTS: Mapping[str, About] = MappingProxyType(
             "Network",
             "unwanted hosts, blacklists, scanners and printers",
             "Hosts on a blacklist may write to blacklist-admin only. A client address is never blacklisted, and a white-hole "
-            "address neither.",
+            "address neither. A scanner or printer that cannot log in goes into the table at the end: it may send to "
+            "everybody, but only under the sender that you give it, and so much an hour.",
         ),
         "Banned": About("Network", "lines that no message may have"),
         "Schedule": About(

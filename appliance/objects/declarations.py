@@ -335,4 +335,14 @@ LOGIN_ATTEMPTS = Setting(
 LOGIN_PERIOD = Setting("LoginPeriod", Time(1, 86400), 600, "within", "Login Security")
 HIDE_UNKNOWN = Setting("HideUnknown", YesNo(), True, "Hide Unknown Accounts", "Login Security")
 GENERAL = Group("General", "General", (MAIN_DOMAIN,))
-LOGIN_SECURITY = Group("LoginSecurity", "Login Security", (LOGIN_ATTEMPTS, LOGIN_PERIOD, HIDE_UNKNOWN))
+ADVERTISE_SECURE = Setting(
+    "AdvertiseSecureSASL",
+    YesNo(),
+    True,
+    "Advertise Secure SASL methods",
+    "Login Security",
+    help="Methods that are not listed work all the same.",
+)
+LOGIN_SECURITY = Group(
+    "LoginSecurity", "Login Security", (LOGIN_ATTEMPTS, LOGIN_PERIOD, HIDE_UNKNOWN, ADVERTISE_SECURE)
+)

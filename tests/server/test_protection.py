@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,33 @@ async def test_log_ins_from_clients_only(house: House, stranger: str) -> None:
     assert auth.startswith("535") and DENIED in auth
     assert mail.startswith("250") and here.startswith("250"), "mail comes in as before"
     assert await house.imap("ann"), "and so do people at this computer"
+
+
+@pytest.mark.feature("SMTP-029", "SEC-010", "SEC-011", "SEC-012", "SMTP-028")
+async def test_secure_methods_are_listed_as_the_option_says(house: House) -> None:
+    """CRAM-MD5 needs a readable password; NTLM is never listed, because it is not there."""
+    cli = await house.cli()
+    await cli("UpdateAccountDefaults {PasswordEncryption=A-crpt;}")
+    await cli(f"SetAccountPassword ann TO {PASSWORD}")
+
+    async def listed() -> list[str]:
+        smtp, pop, imap = [await house.connect(service) for service in ("SMTP", "POP", "IMAP")]
+        (line,) = [line for line in (await smtp.smtp("EHLO pc1")).split("\n") if line[4:].startswith("AUTH ")]
+        await pop.send(b"CAPA\r\n")
+        while not (sasl := await pop.line()).startswith("SASL"):
+            pass
+        capability = (await imap.imap("CAPABILITY"))[0]
+        return [line[9:], sasl[5:], " ".join(word[5:] for word in capability.split() if word.startswith("AUTH="))]
+
+    for words in await listed():
+        assert {"SCRAM-SHA-256", "CRAM-MD5", "PLAIN"} <= set(words.split()) and "NTLM" not in words
+    await house.update("LoginSecurity", AdvertiseSecureSASL="NO")
+    assert {frozenset(words.split()) for words in await listed()} == {frozenset({"PLAIN", "LOGIN"})}
+    line = await house.connect("SMTP")
+    await line.smtp("EHLO pc1")
+    challenge = base64.b64decode((await line.smtp("AUTH CRAM-MD5"))[4:])
+    digest = hmac.new(PASSWORD.encode(), challenge, "md5").hexdigest()
+    assert (await line.smtp(base64.b64encode(f"ann {digest}".encode()).decode())).startswith("235")
 
 
 async def logged_in(house: House, service: str, source: str, name: str = "ann") -> Line | None:

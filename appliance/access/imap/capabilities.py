@@ -32,6 +32,8 @@ _ENABLED: Final = {
 def methods(session: ImapSession) -> tuple[str, ...]:
     """The SASL methods worth offering here and now, strongest first."""
     secure = sasl.SECURE_METHODS if session.around.digests() else ("SCRAM-SHA-256",)
+    if not session.around.advertise_secure():
+        return sasl.CLEAR_METHODS if session.clear_allowed else ()
     return (*secure, *(sasl.CLEAR_METHODS if session.clear_allowed else ()))
 
 

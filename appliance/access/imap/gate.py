@@ -34,7 +34,8 @@ class Surroundings:
 
     `strings` has the module's TEXTS declared; `unique()` gives a fresh random token, as `secrets.token_hex` makes them;
     `digests()` whether methods that need a readable password are offered; `now()` seconds since 1970; `foreign(session,
-    name)` opens another account for the one who is logged in (None: there are no foreign mailboxes), raising AccountError.
+    name)` opens another account for the one who is logged in (None: there are no foreign mailboxes), raising AccountError;
+    `advertise_secure()` whether methods that send no password are listed.
     """
 
     logins: Logins
@@ -49,3 +50,4 @@ class Surroundings:
     now: Callable[[], float]
     version: str
     foreign: Callable[[AccountSession, str], Awaitable[AccountSession]] | None = None
+    advertise_secure: Callable[[], bool] = lambda: True

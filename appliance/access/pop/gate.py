@@ -45,7 +45,8 @@ class Surroundings:
 
     `strings` has the module's TEXTS declared; `unique()` gives a fresh random token, as `secrets.token_hex` makes them;
     `digests()` whether methods that need a readable password are listed; `recipients_field()` the header field with the
-    envelope recipients of unified accounts; `receiver` takes the messages of XTND XMIT, if that is wanted.
+    envelope recipients of unified accounts; `receiver` takes the messages of XTND XMIT, if that is wanted;
+    `advertise_secure()` whether methods that send no password are listed.
     """
 
     logins: Logins
@@ -60,5 +61,6 @@ class Surroundings:
     recipients_field: Callable[[], str]
     version: str
     receiver: Receiver | None = None
+    advertise_secure: Callable[[], bool] = lambda: True
     #: Opens another account for the one who is logged in (None: there are no foreign mailboxes), raising AccountError.
     foreign: Callable[[AccountSession, str], Awaitable[AccountSession]] | None = None

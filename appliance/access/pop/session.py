@@ -167,6 +167,8 @@ class PopSession:
     def _methods(self) -> list[str]:
         """The methods worth offering here and now, strongest first."""
         secure = sasl.SECURE_METHODS if self._around.digests() else ("SCRAM-SHA-256",)
+        if not self._around.advertise_secure():
+            return list(sasl.CLEAR_METHODS) if self._clear_allowed() else []
         return [*secure, *(sasl.CLEAR_METHODS if self._clear_allowed() else ())]
 
     async def _log_in(self, event: pop.Event) -> None:

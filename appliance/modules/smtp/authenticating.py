@@ -36,7 +36,10 @@ class Authentication:
         """What EHLO lists; a method that is not listed may work all the same."""
         if not applies(self._around.settings[ADVERTISE_AUTH], self._channel):
             return ()
-        return self._usable()
+        usable = self._usable()
+        return (
+            usable if self._around.advertise_secure() else tuple(name for name in usable if name in sasl.CLEAR_METHODS)
+        )
 
     def _usable(self) -> tuple[str, ...]:
         digests = self._around.digests()

@@ -78,6 +78,7 @@ class Rooms:
     digests: Callable[[], bool]
     version: str
     domains: Callable[[], Sequence[str]] = _no_names
+    advertise_secure: Callable[[], bool] = lambda: True
     sending_address: Callable[[str, str], str] = _any_address
 
 
@@ -144,6 +145,7 @@ class SmtpModule:
                 digests=rooms.digests,
                 version=rooms.version,
                 release=self.sender.release,
+                advertise_secure=rooms.advertise_secure,
                 turn=Turning(self.sender, rooms.router, rooms.host),
             )
         )

@@ -55,9 +55,9 @@ async def _no_turning(domains: Sequence[str], account: str | None, caller: Calle
 @dataclass(slots=True)
 class Surroundings:
     """`host()` is the main domain's name; `unique()` a fresh random token; `digests()` whether methods that need a
-    readable password are listed; `authority` answers for rights; `guard` protects from strangers; `release` starts the
-    queue of a host and says whether there was one; `turn` answers ATRN and TURN of an authenticated account, with what
-    sends the mail after a positive reply."""
+    readable password are listed, `advertise_secure()` whether any that send no password; `authority` answers for rights;
+    `guard` protects from strangers; `release` starts the queue of a host and says whether there was one; `turn` answers ATRN
+    and TURN of an authenticated account, with what sends the mail after a positive reply."""
 
     settings: Settings
     strings: Strings
@@ -76,4 +76,5 @@ class Surroundings:
     digests: Callable[[], bool]
     version: str
     release: Callable[[str], bool] = _nothing_waits
+    advertise_secure: Callable[[], bool] = lambda: True
     turn: Callable[[Sequence[str], str | None, Caller], Awaitable[tuple[Reply, Turned | None]]] = _no_turning
