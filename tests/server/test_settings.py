@@ -8,6 +8,7 @@ import pytest
 
 from appliance.formats.data import Value, parse, render
 from appliance.kernel import settings as s
+from appliance.kernel.helper_settings import Restart
 from appliance.kernel.listener import SocketTable
 from appliance.kernel.settings import Group, Setting
 from appliance.objects import declarations as d
@@ -15,10 +16,11 @@ from tests.server.conftest import House, until
 
 #: Where any text would not do, or would end the test.
 SPECIAL: dict[str, Value] = {
-    "AutoRestart": "17s",
     "DomainName": "other.test",
     "Devices": [{"Sender": "scanner@box.test", "Addresses": "10.0.0.7", "PerHour": "20"}],
     "Schedule": [{"Day": "Monday", "From": "19:30", "To": "07:30", "Pause": "10m"}],
+    "Unified": [{"authName": "office", "domain": "pop.provider.test", "period": "1h"}],
+    "WebAdminPreferences": {"Domains": {"Items": "7"}},
     "Table": "old.test = new.test\n<all-*> = ann ; everything",
 }
 
@@ -35,6 +37,8 @@ def other_value(setting: Setting[Any]) -> Value:
             return [{column.key: other_value(column) for column in kind.columns}]
         case s.Raw():
             return ["TLS"] if kind.control == "services" else ["another"]
+        case Restart():
+            return "17s"
         case s.YesNo():
             return "NO" if default else "YES"
         case s.Number():
