@@ -6,17 +6,16 @@ makes them again from the message where they did not.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
 
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Placed, pack_record
 from appliance.accounts.state import State
-from appliance.accounts.writing import Item, check_quota, keyword_bits, put, put_file
+from appliance.accounts.writing import Item, Twins, check_quota, keyword_bits, put, put_file, put_twin
+from appliance.kernel.disk import Disk
 from appliance.mailstore.mdir import MdirStore
 
 __all__ = ["Delivery", "DeliveryResult", "Store", "Twins", "deliver"]
@@ -58,23 +57,6 @@ class DeliveryResult:
     uids: tuple[int, ...]
 
 
-class Twins:
-    """Where messages were stored last as files of their own, for hard links between .mdir mailboxes."""
-
-    LIMIT: Final = 256
-
-    def __init__(self) -> None:
-        self._paths: OrderedDict[tuple[int, bytes], str] = OrderedDict()
-
-    def find(self, message: int, added: bytes) -> str:
-        return self._paths.get((message, added), "")
-
-    def keep(self, message: int, added: bytes, path: str) -> None:
-        self._paths[message, added] = path
-        if len(self._paths) > self.LIMIT:
-            self._paths.popitem(last=False)
-
-
 async def deliver(
     state: State, deliveries: list[Delivery], twins: Twins
 ) -> list[DeliveryResult | AccountError | OSError]:
@@ -112,13 +94,10 @@ async def deliver(
                 return [(await deliver(state, [delivery], twins))[0] for delivery in deliveries]
             return [error]
     answers: list[DeliveryResult | AccountError | OSError] = []
-    for number, delivery in enumerate(deliveries):
-        done = results[number]
+    for number, done in enumerate(results):
         if done is None:
             mine = [placed[name][at] for name, at in where[number]]
             done = DeliveryResult(pack_record(mine), tuple(place.uid for place in mine))
-            for name, at in where[number]:
-                _keep_twin(state, delivery, placed[name][at], twins)
         answers.append(done)
     return answers
 
@@ -139,8 +118,18 @@ async def _box(state: State, delivery: Delivery, store: Store) -> Box:
 async def _item(state: State, delivery: Delivery, store: Store, content: bytes, twins: Twins) -> tuple[Box, Item]:
     box = await _box(state, delivery, store)
     bits = await keyword_bits(state, box, store.keywords) if store.keywords else 0
-    twin = twins.find(delivery.message, store.added) if isinstance(box.store, MdirStore) else ""
-    return box, Item(store.flags, bits, delivery.date, delivery.return_path, content, store.added, twin)
+    item = Item(store.flags, bits, delivery.date, delivery.return_path, content, store.added, delivery.message)
+    if isinstance(box.store, MdirStore) and delivery.message:
+        item.twins = twins
+    return box, item
+
+
+async def _fetch(disk: Disk, content: AsyncIterator[bytes], path: str) -> None:
+    await disk.append(path, b"")
+    at = 0
+    async for chunk in content:
+        await disk.pwrite(path, chunk, at)
+        at += len(chunk)
 
 
 async def _deliver_large(state: State, delivery: Delivery, twins: Twins) -> DeliveryResult:
@@ -150,27 +139,21 @@ async def _deliver_large(state: State, delivery: Delivery, twins: Twins) -> Deli
         check_quota(state, delivery.size * len(delivery.stores))
     if not delivery.stores:
         return DeliveryResult(pack_record([]), ())
-    path = state.temporary()
+    path = ""
     disk = state.shared.disk
     placed: list[Placed] = []
     try:
-        await disk.append(path, b"")
-        at = 0
-        async for chunk in delivery.content():
-            await disk.pwrite(path, chunk, at)
-            at += len(chunk)
         for store in delivery.stores:
             box, item = await _item(state, delivery, store, b"", twins)
-            placed.append(await put_file(state, box, item, path))
+            place = await put_twin(state, box, item)
+            if place is None:
+                if not path:
+                    path = state.temporary()
+                    await _fetch(disk, delivery.content(), path)
+                place = await put_file(state, box, item, path)
+            placed.append(place)
     finally:
-        with suppress(OSError):
-            await disk.unlink(path, missing_ok=True)
+        if path:
+            with suppress(OSError):
+                await disk.unlink(path, missing_ok=True)
     return DeliveryResult(pack_record(placed), tuple(place.uid for place in placed))
-
-
-def _keep_twin(state: State, delivery: Delivery, place: Placed, twins: Twins) -> None:
-    if not delivery.message:
-        return
-    box = state.boxes.get(place.mailbox)
-    if box is not None and isinstance(box.store, MdirStore) and (path := box.store.fresh.get(place.uid)):
-        twins.keep(delivery.message, place.added, path)

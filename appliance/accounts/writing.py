@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from threading import Lock
+from typing import Final, NamedTuple
 from zlib import crc32
 
 from appliance.accounts.box import Box
@@ -26,9 +28,10 @@ from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Changed, Found, Record, Store, Taken
 from appliance.mailstore.table import Row
 
-__all__ = ["Item", "check_quota", "keyword_bits", "put", "put_file", "settle"]
+__all__ = ["Item", "Twins", "check_quota", "keyword_bits", "put", "put_file", "put_twin", "settle"]
 
 MAX_KEYWORD: Final = 64
+_CHUNK: Final = 1 << 20
 _MANY_TEXTS: Final = 1024
 """Finished texts of a mailbox that wait in memory for a checkpoint."""
 
@@ -43,11 +46,42 @@ class Item:
     return_path: bytes
     content: bytes
     added: bytes = b""
-    #: The path of a file of just these bytes, for a hard link.
-    twin: str = ""
+    #: The id of the message that these bytes are of, and where its copies in other .mdir mailboxes are: for hard links.
+    message: int = 0
+    twins: Twins | None = None
 
 
-Work = tuple[Store, int, list[Record], list[str], list[tuple[bytes, ...]]]
+class Twin(NamedTuple):
+    """A file of an .mdir mailbox: its octets, their CRC, its lines."""
+
+    path: str
+    length: int
+    crc: int
+    lines: int
+
+
+class Twins:
+    """Where messages were stored last as files of their own. Asked and told by disk workers, just before and after a file is
+    made, so that mailboxes of accounts that are served at the same time share one too."""
+
+    LIMIT: Final = 256
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, bytes], Twin] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, item: Item) -> Twin | None:
+        return self._known.get((item.message, item.added)) if item.message else None
+
+    def keep(self, item: Item, twin: Twin) -> None:
+        if item.message:
+            with self._lock:
+                self._known[item.message, item.added] = twin
+                if len(self._known) > self.LIMIT:
+                    self._known.popitem(last=False)
+
+
+Work = tuple[Store, int, list[Record], Sequence[Item], list[tuple[bytes, ...]]]
 """The mailbox and its size, what goes into it as stored, files to link, and the messages as they came in pieces."""
 
 _RENDERED: Final = 1 << 18
@@ -105,7 +139,7 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
             came: list[tuple[bytes, ...]] = [
                 (item.added, item.content) if item.added else (item.content,) for item in items
             ]
-            plan.append((box.store, box.size, records, [item.twin for item in items], came))
+            plan.append((box.store, box.size, records, items, came))
         try:
             done = await state.shared.disk.run_in(FILES if hurry else DELIVERY, _put, plan)
             break
@@ -162,8 +196,8 @@ async def put(state: State, batch: Sequence[tuple[Box, Sequence[Item]]], *, hurr
 def _put(files: Files, plan: list[Work]) -> list[tuple[list[int], int, dict[int, Texts]]]:
     done: list[tuple[list[int], int]] = []
     try:
-        for store, size, records, twins, _ in plan:
-            done.append(_put_one(files, store, size, records, twins))
+        for store, size, records, items, _ in plan:
+            done.append(_put_one(files, store, size, records, items))
     except (OSError, Changed):
         for (store, size, records, _, _), (places, _) in zip(plan, done, strict=False):
             founds = [
@@ -189,28 +223,58 @@ def _texts(records: Sequence[Record], came: Sequence[tuple[bytes, ...]]) -> dict
     return made
 
 
-def _put_one(files: Files, store: Store, size: int, records: list[Record], twins: list[str]) -> tuple[list[int], int]:
-    if not isinstance(store, MdirStore) or not any(twins):
+def _put_one(
+    files: Files, store: Store, size: int, records: list[Record], items: Sequence[Item]
+) -> tuple[list[int], int]:
+    if not isinstance(store, MdirStore) or not any(item.twins for item in items):
         return store.append(files, size, records)
     places: list[int] = []
-    for record, twin in zip(records, twins, strict=True):
-        if twin:
-            lines = sum(part.count(b"\n") for part in record.content)
-            message = Found(record.uid, lines, 0, record.flags, record.keywords, record.date)
-            try:
-                store.link(files, twin, message)
-            except OSError:
-                pass  # gone or refused: a file of its own
-            else:
-                path = store.file_of(message)
-                if files.read_bytes(path) == b"".join(record.content):
-                    store.fresh[record.uid] = path
-                    places.append(lines)
-                    continue
-                files.unlink(path)  # the name is another message's by now
+    for record, item in zip(records, items, strict=True):
+        twin = item.twins.find(item) if item.twins is not None else None
+        if twin is not None and _linked(files, store, record, twin):
+            places.append(twin.lines)
+            continue
         made, size = store.append(files, size, [record])
         places += made
+        if item.twins is not None:
+            whole = b"".join(record.content)
+            item.twins.keep(item, Twin(store.fresh[record.uid], len(whole), crc32(whole), made[0]))
     return places, size
+
+
+def _linked(files: Files, store: MdirStore, record: Record, twin: Twin) -> bool:
+    """Make the message a hard link to its twin, if that is there still and is what it was."""
+    message = Found(record.uid, twin.lines, 0, record.flags, record.keywords, record.date)
+    try:
+        store.link(files, twin.path, message)
+    except OSError:
+        return False  # gone or refused: a file of its own
+    path = store.file_of(message)
+    try:
+        same = _same(files, path, twin)
+    except OSError:
+        same = False
+    if not same:
+        files.unlink(path)  # the name is another message's by now
+        return False
+    store.fresh[record.uid] = path
+    return True
+
+
+def _same(files: Files, path: str, twin: Twin) -> bool:
+    crc = at = 0
+    handle = files.open(path)
+    try:
+        if files.size(handle) != twin.length:
+            return False
+        while at < twin.length:
+            chunk = files.pread(handle, _CHUNK, at)
+            crc, at = crc32(chunk, crc), at + len(chunk)
+            if not chunk:
+                return False
+    finally:
+        files.close(handle)
+    return crc == twin.crc
 
 
 async def put_file(state: State, box: Box, item: Item, source: str) -> Placed:
@@ -223,7 +287,7 @@ async def put_file(state: State, box: Box, item: Item, source: str) -> Placed:
         content = (item.added + item.content,)
         record = Record(box.uidnext, flags, item.keywords, item.date, item.return_path, content)
         try:
-            taken = await state.shared.disk.run(_take, box.store, box.size, record, source)
+            taken = await state.shared.disk.run(_take, box.store, box.size, record, source, item)
             break
         except Changed:
             if attempt == 2:
@@ -253,8 +317,32 @@ async def put_file(state: State, box: Box, item: Item, source: str) -> Placed:
     )
 
 
-def _take(files: Files, store: Store, size: int, record: Record, source: str) -> Taken:
-    return store.take(files, size, record, source)
+async def put_twin(state: State, box: Box, item: Item) -> Placed | None:
+    """Store a message whose content is not at hand as a link to its twin; None if there is none. OSError; AccountError."""
+    if not isinstance(box.store, MdirStore) or item.twins is None or item.twins.find(item) is None:
+        return None
+    try:
+        return await put_file(state, box, item, "")
+    except _NoTwin:
+        return None
+
+
+class _NoTwin(Exception):
+    """There is no twin any more, and nothing to copy from."""
+
+
+def _take(files: Files, store: Store, size: int, record: Record, source: str, item: Item) -> Taken:
+    if not isinstance(store, MdirStore) or item.twins is None:
+        return store.take(files, size, record, source)
+    twin = item.twins.find(item)
+    if twin is not None and _linked(files, store, record, twin):
+        length, lines = twin.length, twin.lines
+        return Taken(lines, length, twin.crc, length + lines, record.flags, size + length)
+    if not source:
+        raise _NoTwin
+    taken = store.take(files, size, record, source)
+    item.twins.keep(item, Twin(store.fresh[record.uid], taken.length, taken.crc, taken.place))
+    return taken
 
 
 async def settle(state: State, written: Sequence[tuple[Box, Sequence[Placed]]], moved: Moved | None = None) -> None:

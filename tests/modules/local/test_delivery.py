@@ -333,14 +333,26 @@ async def test_account_detail(office: House, autojump_clock: MockClock) -> None:
     assert len(await office.mail("alice", "jokes")) == 1 and len(await office.mail("alice")) == 1
 
 
-async def test_one_message_to_many_is_one_file(office: House, tmp_path: Path, autojump_clock: MockClock) -> None:
-    for name in ("m1", "m2", "m3"):
+@pytest.mark.feature("LOCAL-073", "MBOX-137")
+@pytest.mark.parametrize("processes", [1, 10])
+@pytest.mark.parametrize("text", [MESSAGE, MESSAGE + b"x" * 70 + b"\n" * 300_000], ids=["small", "large"])
+async def test_one_message_to_many_is_one_file(
+    office: House, tmp_path: Path, autojump_clock: MockClock, processes: int, text: bytes
+) -> None:
+    """Also when the accounts are served at the same time; the file goes when the last one removes it."""
+    names = [f"m{number}" for number in range(8)]
+    for name in names:
         await office.account(name, DefaultMailboxType="MailDir Mailbox")
-    await office.local_settings.update({"Processors": "1"})
-    await office.send("m1@office.test", "m2@office.test", "m3@office.test")
-    await quiet()
-    places = [inode for name in ("m1", "m2", "m3") for inode in _inodes(tmp_path / "Accounts" / f"{name}.macnt")]
-    assert len(places) == 3 and len(set(places)) == 1
+    await office.local_settings.update({"Processors": str(processes)})
+    await office.send(*(f"{name}@office.test" for name in names), text=text)
+    await quiet(3)
+    places = [inode for name in names for inode in _inodes(tmp_path / "Accounts" / f"{name}.macnt")]
+    assert len(places) == 8 and len(set(places)) == 1
+    assert len({content for name in names for content in await office.mail(name)}) == 1
+    for name in names[1:]:
+        await office.empty(name)
+    (left,) = (tmp_path / "Accounts" / "m0.macnt" / "INBOX.mdir").iterdir()
+    assert left.stat().st_nlink == 1
 
 
 def _inodes(account: Path) -> list[int]:
