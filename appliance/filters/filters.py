@@ -133,9 +133,7 @@ class ContentFilters:
                 program = FilterProgram(one, self._helpers, self._base, self.command, self._log, self._limit)
                 self._programs[key] = program
             else:
-                before, program.settings = program.settings, one
-                if before.path != one.path:
-                    program.restart()
+                program.change(one)
             if key not in self._scopes and self._nursery is not None:
                 self._scopes[key] = trio.CancelScope()
                 self._nursery.start_soon(self._keep, program, self._scopes[key])

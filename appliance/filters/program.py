@@ -57,7 +57,7 @@ class _Request:
 
 
 class FilterProgram:
-    """`settings` may be put anew at any time; `command(path)` gives the arguments of a start."""
+    """`change` puts new settings at any time; `command(path)` gives the arguments of a start."""
 
     def __init__(
         self,
@@ -113,6 +113,13 @@ class FilterProgram:
                 self._forget(request)
         assert request.answer is not None
         return request.answer
+
+    def change(self, settings: FilterSettings) -> None:
+        """New settings; another path is another program, which is started at once."""
+        before, self.settings = self.settings, settings
+        self._look.set()
+        if before.path != settings.path:
+            self.restart()
 
     def release(self) -> None:
         """The filter is switched off: nobody waits for it any more."""

@@ -265,6 +265,38 @@ async def test_an_enabled_filter_starts_with_the_server(tmp_path: Path, monkeypa
         assert f"X-Env: inherited {house.base}" in text
 
 
+async def test_mail_that_waits_for_a_filter_survives_a_restart(tmp_path: Path) -> None:
+    async with living(tmp_path / "base") as house:
+        await use_filter(house, TimeOut="1h")
+        await rules(house, scan_all(["Subject", "is", "*hang*"]))
+        house.server.helpers.grace = 0.2
+        for number in range(3):
+            await send(house, f"hang {number}")
+        await until(lambda: house.server.filters.status()[0].get("Waiting") == "3")
+        program = house.base / "filter.py"
+        program.write_text(program.read_text().replace('"hang" in subject', '"never" in subject'))
+    async with living(tmp_path / "base") as house:
+        await arrived(house, "hang 0", "hang 1", "hang 2")
+        assert sorted(seen(house)) == ["hang 0", "hang 1", "hang 2"]
+
+
+async def test_an_administrator_can_reject_what_waits_for_a_filter(house: House) -> None:
+    await use_filter(house, TimeOut="1h")
+    await rules(house, scan_all(["Subject", "is", "*hang*"]))
+    house.server.helpers.grace = 0.2
+    await send(house, "hang")
+    await until(lambda: house.server.filters.status()[0].get("Waiting") == "1")
+    (number,) = house.server.transfer.spool.live
+    cli = await house.cli()
+    assert await cli(f"RejectQueueMessage {number}") == "1"
+
+    async def told() -> list[str]:
+        return await house.inbox("bob")
+
+    await until(told)
+    assert not await house.inbox("ann")
+
+
 @pytest.mark.feature("FLT-041", "INST-083")
 async def test_a_filter_that_does_not_end_does_not_hold_the_server(tmp_path: Path) -> None:
     async with living(tmp_path / "base") as house:

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -162,6 +163,19 @@ async def test_an_envelope_id_is_in_the_report(house: House) -> None:
     await submit(house, "From: ann\nTo: nobody-here@box.test\nEnvelope-ID: QQ314159\n\nx\n")
     found = await report(house)
     assert "Original-Envelope-Id: QQ314159" in found
+
+
+@pytest.mark.feature("MISC-020", "MISC-021", "MISC-023")
+async def test_required_fields_are_added_and_others_left(house: House) -> None:
+    await submit(house, "From: bob\nTo: ann\nSubject: no date\n\nx\n")
+    await submit(house, "Date: some time ago\nMessage-ID: <odd@x>\nFrom: bob\nTo: ann\nSubject: odd date\n\nx\n")
+    await house.mail("ann@box.test", "only text, of a line\r\nand another", "bob@box.test")
+    found = [await report(house, number) for number in (1, 2, 3)]
+    by_subject = {name: text for name in ("no date", "odd date", "only text") for text in found if name in text}
+    assert re.search(r"(?m)^Date: \w{3}, \d+ \w{3} \d{4} [\d:]+ [+-]\d{4}$", by_subject["no date"])
+    assert by_subject["odd date"].count("Date: ") == 1 and "Message-ID: <odd@x>\n" in by_subject["odd date"]
+    head, _, body = by_subject["only text"].partition("\n\n")
+    assert body == "only text, of a line\nand another" and "Date: " in head and "From: <bob@box.test>" in head
 
 
 @pytest.mark.feature("PIPE-019")
@@ -374,6 +388,22 @@ async def test_a_temporary_failure_is_tried_again_if_wanted(pipe: House) -> None
     await to_program(pipe, "later")
     await pipe.logged("given to later")
     assert len(await pipe.inbox("ann")) == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root starts programs as others")
+async def test_programs_can_run_as_another_user(pipe: House) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o755)
+        program = Path(place, "who")
+        program.write_text("#!/bin/sh\ncat > /dev/null\nid -un >&2\nid -Gn >&2\n")
+        program.chmod(0o755)
+        await pipe.update("PIPE", ApplicationDirectory=place, OSUserName="nobody")
+        await to_program(pipe, "[STDERR] who")
+        assert re.search(r"    nobody\n    nogroup\n", await report(pipe))
+        await pipe.update("PIPE", OSUserName="no-such-user")
+        await to_program(pipe, "[STDERR] who")
+        assert "automated processing failed" in await report(pipe, 2)
+    await pipe.logged("there is no user 'no-such-user'")
 
 
 @pytest.mark.feature("PIPE-070", "QUEUE-124", "ADM-165")
