@@ -101,7 +101,7 @@ class ReceivingSession:
     async def run(self) -> None:
         """From the greeting to the end. Raises ChannelError when the connection breaks; an unfinished message is gone."""
         guard, channel = self._around.guard, self._channel
-        if channel.client or channel.member or self._called:
+        if channel.client or channel.member or self._called or guard.device(channel) is not None:
             await self._talk()
         elif guard.barred(channel):
             await channel.send(Reply(421, self._text("SMTPHarvest"), "4.7.0").render())
@@ -205,6 +205,7 @@ class ReceivingSession:
         if isinstance(event, e.Rcpt):
             self._unknown += 1
             trial = reply.status == _UNKNOWN_NAME and stranger and self._authentication.sender is None
+            trial = trial and self._device is None
             if trial and guard.unknown_recipient(self._channel):
                 return Reply(421, self._text("SMTPHarvest"), "4.7.0")
         if self._errors > settings[ERROR_LIMIT] or self._unknown > settings[UNKNOWN_LIMIT]:

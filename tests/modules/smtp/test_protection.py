@@ -388,6 +388,15 @@ async def test_a_device_sends_under_its_own_name_only(world: World) -> None:
     assert b"\nFrom: <scanner@box.test>\n" in await world.content()
 
 
+async def test_a_device_is_no_offender(world: World) -> None:
+    await world.protect(Devices=[DEVICE], BlacklistedAddresses=STRANGER, HarvestLimit="2", ErrorDelay="0")
+    peer = await world.connect()
+    await peer.say("MAIL FROM:<>")
+    for name in range(4):
+        assert (await peer.say(f"RCPT TO:<typo{name}@box.test>")).startswith("550")
+    assert (await peer.say("RCPT TO:<ann@box.test>")).startswith("250")
+
+
 async def test_a_device_has_a_cap(world: World, autojump_clock: trio.testing.MockClock) -> None:
     await world.protect(Devices=[DEVICE])
     await world.set(CommandTimeout="1h")
