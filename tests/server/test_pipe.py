@@ -39,10 +39,14 @@ def make_programs(house: House) -> None:
     folder = house.base / "apps"
     folder.mkdir()
     for name, script in PROGRAMS.items():
-        program = folder / name
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
+        make_program(folder, name, script)
     (folder / "notes").write_text("no program")
+
+
+def make_program(folder: Path, name: str, script: str) -> None:
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
 
 
 def drop(house: House, text: str, name: str = "a.sub") -> Path:
@@ -394,9 +398,7 @@ async def test_a_temporary_failure_is_tried_again_if_wanted(pipe: House) -> None
 async def test_programs_can_run_as_another_user(pipe: House) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         os.chmod(place, 0o755)
-        program = Path(place, "who")
-        program.write_text("#!/bin/sh\ncat > /dev/null\nid -un >&2\nid -Gn >&2\n")
-        program.chmod(0o755)
+        make_program(Path(place), "who", "cat > /dev/null; id -un >&2; id -Gn >&2")
         await pipe.update("PIPE", ApplicationDirectory=place, OSUserName="nobody")
         await to_program(pipe, "[STDERR] who")
         assert re.search(r"    nobody\n    nogroup\n", await report(pipe))
