@@ -206,10 +206,14 @@ class Rules:
         rules = self._server
         if message.test or not rules.rules:
             return Verdict(fired=False)
-        subject = await self.subject(message, rules, message.recipients, None)
-        run = Run(message.id, _SERVER, subject)
-        doing = Doing(self.shop, message, self.server_identity(), None, self._server_log)
-        ruling = await process(run, rules, doing, self._server_log)
+        try:
+            subject = await self.subject(message, rules, message.recipients, None)
+            run = Run(message.id, _SERVER, subject)
+            doing = Doing(self.shop, message, self.server_identity(), None, self._server_log)
+            ruling = await process(run, rules, doing, self._server_log)
+        except OSError as error:
+            self._server_log.failure("[%d] RULES(%s) cannot go on now: %s", message.id, _SERVER, error)
+            return Verdict("later", str(error))
         if ruling.action == "discard":
             return Verdict("discard", added_header=ruling.added)
         if ruling.action == "reject":
