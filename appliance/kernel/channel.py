@@ -584,8 +584,12 @@ async def connect(
     source: str | None = None,
     timeout: float = 60.0,
     session: Session | None = None,
+    lost: int = 0,
 ) -> Channel:
     """Connect to the first of these IP addresses that answers; `timeout` seconds for each, `source` is the local address.
+
+    With `lost`, the connection breaks after so many seconds in which the other machine acknowledged nothing, as when a line
+    has died: nobody tells us that otherwise. (Where the operating system can watch over it.)
 
     Addresses of another family than `source` are passed over. Raises ChannelTimeout if the last one did not answer,
     ChannelError with the reason of the last one otherwise.
@@ -593,7 +597,7 @@ async def connect(
     failure: ChannelError | None = None
     for address in addresses:
         try:
-            channel = await _connect_one(address, port, source, timeout)
+            channel = await _connect_one(address, port, source, timeout, lost)
         except ChannelError as error:
             failure = error
             continue
@@ -602,7 +606,7 @@ async def connect(
     raise failure or ChannelError("there is no address to connect to")
 
 
-async def _connect_one(address: str, port: int, source: str | None, timeout: float) -> Channel:
+async def _connect_one(address: str, port: int, source: str | None, timeout: float, lost: int) -> Channel:
     try:
         found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
@@ -618,6 +622,8 @@ async def _connect_one(address: str, port: int, source: str | None, timeout: flo
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if lost:
+            _watch_over(sock, lost)
         if source is not None:
             sock.bind((source, 0))
         with trio.move_on_after(timeout) as scope:
@@ -637,6 +643,20 @@ async def _connect_one(address: str, port: int, source: str | None, timeout: flo
     except BaseException:
         wire.close()
         raise
+
+
+def _watch_over(sock: socket.socket, lost: int) -> None:
+    """Let the system end the connection when the other machine has been silent for so many seconds, also to probes."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", max(1, lost // 3)),
+        ("TCP_KEEPINTVL", max(1, lost // 6)),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", lost * 1000),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _system_text(error: OSError) -> str:

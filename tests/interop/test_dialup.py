@@ -262,6 +262,41 @@ def test_the_line_is_lost_while_mail_goes_out(world: World) -> None:
     assert [world.provider.count("zoe@provider.test", name) for name in ("out small", "out large")] == [1, 1]
 
 
+@pytest.mark.parametrize("outward", [True, False])
+def test_a_dead_line_is_noticed(world: World, outward: bool) -> None:
+    """Nobody tells us that a line has died: a connection that is not acknowledged any more ends by itself."""
+    name = f"noticed {outward}"
+    here, there = (world.office, world.provider) if outward else (world.provider, world.office)
+    sender, recipient = (
+        ("ann@office.test", "zoe@provider.test") if outward else ("zoe@provider.test", "ann@office.test")
+    )
+    world.office.command("UpdateModule SMTP {LostAfter=2;}")
+    world.close_line()
+    here.send(sender, recipient, name, 200_000)
+    assert eventually(lambda: here.waiting(recipient.partition("@")[2]))
+    world.line.speed(1000)
+    if outward:
+        world.open_line()
+    else:
+        world.wake(atrn=True)  # by hand it does not wait for the schedule
+    tag = "SMTPO" if outward else "SMTPW"
+    assert eventually(lambda: tag in world.office.command("ListSessions"))
+    time.sleep(0.4)
+    world.line.down()
+    assert eventually(lambda: tag not in world.office.command(f"ListSessions {tag}"), 10)
+    world.line.speed(0)
+    world.line.forget()  # the provider's end, which may wait for longer
+    world.line.up()
+    world.open_line()
+    time.sleep(0.2)
+    if outward:
+        world.office.command("ReleaseSMTPQueue provider.test")
+    else:
+        world.wake(atrn=True)
+    assert len(there.letter(recipient, name)) > 190_000
+    assert there.count(recipient, name) == 1
+
+
 @pytest.mark.feature("DIAL-022", "SMTP-112")
 @pytest.mark.parametrize("atrn", [False, True])
 def test_the_line_is_lost_while_mail_comes_in(world: World, atrn: bool) -> None:

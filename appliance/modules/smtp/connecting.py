@@ -13,7 +13,7 @@ from appliance.kernel.settings import Secret, Settings
 from appliance.modules.smtp.dialogue import Dialogue, Disconnected, Refused
 from appliance.modules.smtp.hosts import LOOP, Host, HostFinder, Plan, split_queue
 from appliance.modules.smtp.names import Unresolved
-from appliance.modules.smtp.settings import AUTH_NAME, AUTH_PASSWORD, TLS_DOMAINS, TLS_POSSIBLE
+from appliance.modules.smtp.settings import AUTH_NAME, AUTH_PASSWORD, LOST_AFTER, TLS_DOMAINS, TLS_POSSIBLE
 
 if TYPE_CHECKING:
     import ssl
@@ -39,7 +39,7 @@ class Connect(Protocol):
     """`kernel.channel.connect`, or a test's."""
 
     def __call__(
-        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float
+        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float, lost: int = 0
     ) -> Awaitable[Channel]: ...
 
 
@@ -124,7 +124,13 @@ class Connector:
     async def _try(
         self, host: Host, attempt: Attempt, plan: Plan, login: Login | None, limit: float, log: Logger
     ) -> tuple[Dialogue, Channel]:
-        channel = await self.connect(host.addresses, host.port, source=plan.source or None, timeout=_CONNECT)
+        channel = await self.connect(
+            host.addresses,
+            host.port,
+            source=plan.source or None,
+            timeout=_CONNECT,
+            lost=self.settings[LOST_AFTER],
+        )
         try:
             log.low("connected to %s [%s]:%d", host.name, channel.peer.address, host.port)
             dialogue = Dialogue(channel, log)

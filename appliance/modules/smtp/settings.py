@@ -143,6 +143,14 @@ UNKNOWN_LIMIT = Setting(
     "UnknownRcptLimit", Number(1, 10000), 25, "Refused recipients in a session before it is ended", _OBSCURE
 )
 RCPT_PORTION = Setting("RcptPortion", Number(1, 1000), 100, "Recipients in an outgoing transaction", _OBSCURE)
+LOST_AFTER = Setting(
+    "LostAfter",
+    Time(2, 3600),
+    120,
+    "An outgoing connection is lost after",
+    _OBSCURE,
+    help="Time in which the other machine acknowledges nothing, as when the line has died.",
+)
 PORT = Setting("DefaultPort", Number(1, 65535), 25, "Port of other servers", _OBSCURE)
 
 SMTP = Group(
@@ -188,6 +196,7 @@ SMTP = Group(
         ERROR_LIMIT,
         UNKNOWN_LIMIT,
         RCPT_PORTION,
+        LOST_AFTER,
         PORT,
     ),
 )

@@ -234,7 +234,7 @@ class Outside:
         return context
 
     async def connect(
-        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float
+        self, addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float, lost: int = 0
     ) -> Channel:
         await trio.lowlevel.checkpoint()
         for address in addresses:

@@ -252,7 +252,9 @@ async def test_retries(autojump_clock: MockClock, world: Outside) -> None:
     times: list[float] = []
     connect = world.connector.connect
 
-    async def watching(addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float) -> Channel:
+    async def watching(
+        addresses: tuple[str, ...], port: int, *, source: str | None = None, timeout: float, lost: int = 0
+    ) -> Channel:
         times.append(round(trio.current_time()))
         return await connect(addresses, port, timeout=timeout)
 
