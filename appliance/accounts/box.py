@@ -52,6 +52,7 @@ class Box:
         "name",
         "opened",
         "readers",
+        "searched",
         "size",
         "stamped",
         "store",
@@ -88,6 +89,8 @@ class Box:
         self.gone_index: list[int] = []
         #: Finished texts of messages that were just stored; the index gets them at the next checkpoint.
         self.texts: dict[int, Texts] = {}
+        #: The UID up to which the full-text index knows the mailbox; -1 until it was asked.
+        self.searched = -1
         self.changed: list[tuple[int, int]] = []
         self.changed_floor = self.modseq
         self.gone: list[tuple[int, int]] = []

@@ -20,6 +20,7 @@ from appliance.accounts.account_task import IDLE, AccountTask, translated
 from appliance.accounts.alerts import AlertSource
 from appliance.accounts.client import AccountError, AccountSession
 from appliance.accounts.delivery import Delivery, DeliveryResult, Twins
+from appliance.accounts.fulltext import step, wanted
 from appliance.accounts.recovery import Redo, Replay
 from appliance.accounts.session import Session
 from appliance.accounts.state import Shared, State
@@ -43,6 +44,8 @@ CHECKPOINT: Final = 2.0
 DIRTY: Final = 16 << 20
 """Bytes written after which a checkpoint does not wait for its time."""
 _CLOSE: Final = 10.0
+_GAP: Final = 0.05
+"""Seconds between two steps of work that nobody waits for."""
 
 
 class _NoAlerts:
@@ -248,6 +251,7 @@ class Accounts:
                 self._nursery = nursery
                 try:
                     task_status.started()
+                    nursery.start_soon(self._take_in_texts)
                     await self._checkpoints()
                 finally:
                     self._nursery = None
@@ -295,6 +299,21 @@ class Accounts:
             await task.ask(task.state.checkpoint)
         except AccountError:
             pass  # closed meanwhile, which is as good; a failed sync ends its task and all
+
+    async def _take_in_texts(self) -> None:
+        """Full-text indexes are filled in the gaps."""
+        while True:
+            await trio.sleep(CHECKPOINT)
+            for task in list(self._tasks.values()):
+                if not task.opened.is_set() or task.closing or task.failure is not None or not wanted(task.state):
+                    continue
+                try:
+                    while True:
+                        if task.closing or not await step(task.state):
+                            break
+                        await trio.sleep(_GAP)
+                except Exception:  # nothing depends on it
+                    self.shared.log.crash("%s: its texts cannot be taken in", task.account.full_name)
 
     async def _look_outside(self) -> None:
         for task in list(self._tasks.values()):

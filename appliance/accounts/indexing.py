@@ -7,13 +7,14 @@ import time
 from typing import Final
 
 from appliance.kernel.files import Files
+from appliance.mailstore import fulltext
 from appliance.mailstore.index import Indexed, IndexPool, Texts
 from appliance.mailstore.loading import LARGE, stamp_of
 from appliance.mailstore.mdir import MdirStore
 from appliance.mailstore.store import Store
 from appliance.mailstore.table import Row, Table
 
-__all__ = ["close_index", "drop_index", "extend_index", "index_box", "keep_texts"]
+__all__ = ["close_index", "drop_index", "drop_search", "extend_index", "index_box", "keep_texts"]
 
 _TICK: Final = 0.012
 """Seconds in which two changes of a file may carry the same time."""
@@ -100,3 +101,11 @@ def drop_index(files: Files, pool: IndexPool, path: str, box: int, texts: bool) 
 
 def close_index(files: Files, pool: IndexPool, path: str) -> None:
     pool.close(path)
+
+
+def drop_search(files: Files, path: str, box: int) -> None:
+    """The full-text index forgets the mailbox."""
+    try:
+        fulltext.drop(files, path, box)
+    except sqlite3.Error:
+        fulltext.forget(files, path)

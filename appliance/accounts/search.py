@@ -22,6 +22,7 @@ import trio
 
 from appliance.accounts.box import Box, View
 from appliance.accounts.client import AccountError, pack, unpack
+from appliance.accounts.fulltext import narrowed
 from appliance.accounts.matching import InBody
 from appliance.accounts.session import Session
 from appliance.accounts.state import State
@@ -229,6 +230,10 @@ class _Run:
         result: list[int] = []
         at = 0
         box = self.view.box
+        if not header and (known := await narrowed(self.state, box, self._text(program[1]))) is not None:
+            upto, found = known
+            uids = self.table.uids
+            candidates = [index for index in candidates if uids[index] > upto or uids[index] in found]
         while at < len(candidates):
             part: list[int] = []
             total = 0

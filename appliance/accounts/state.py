@@ -18,7 +18,7 @@ from typing import Final
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Safe, Writing
-from appliance.accounts.indexing import close_index, drop_index, extend_index, index_box, keep_texts
+from appliance.accounts.indexing import close_index, drop_index, drop_search, extend_index, index_box, keep_texts
 from appliance.kernel.clock import Clock
 from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import FILE_MODE, Files
@@ -241,6 +241,8 @@ class State:
                 table.modseqs[at] = row.modseq
         if loaded.anew:
             await self.drop_index(box)
+            await self.shared.disk.run(drop_search, self.account.file("search"), box.info.id)
+        box.searched = -1
         box.size = loaded.size
         strange = len(table) > 0 and table.uids[-1] > MAX_UID - UID_BLOCK
         if strange:

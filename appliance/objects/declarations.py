@@ -120,6 +120,15 @@ MAILBOX_TYPE = Setting(
     _OPTIONS,
     grantable=True,
 )
+FULL_TEXT = Setting(
+    "FullTextIndex",
+    YesNo(),
+    False,
+    "Full-Text Index",
+    _OPTIONS,
+    help="Searches in texts of messages are many times faster; takes about as much space as the texts.",
+    grantable=True,
+)
 EXTERNAL_INBOX = Setting(
     "ExternalINBOX",
     YesNo(),
@@ -182,6 +191,7 @@ _ACCOUNT = (
     RPOP_ALLOWED,
     MAILBOX_TYPE,
     EXTERNAL_INBOX,
+    FULL_TEXT,
     RULES_ALLOWED,
     RULES,
     PREFERENCES,
