@@ -119,6 +119,7 @@ async def test_the_monitor(house: House, stub: Stub) -> None:
     page = await house.page("/Monitors/SMTP")
     assert page.status == 200
     assert f"[{HOST}:{stub.port}]" in page.body and "next attempt" in page.body
+    assert "connecting" in page.body
     assert page.body.count('name="do-end:') >= 2  # the incoming and the outgoing one
     before = (await house.log()).count("the queue waits for")
     page = await house.page("/Monitors/SMTP", {f"do-release:[{HOST}:1]": "1"})

@@ -64,6 +64,10 @@ class Line(Protocol):
         """Traffic may go out at any time."""
         ...
 
+    def window_open(self) -> bool:
+        """The time of day allows traffic."""
+        ...
+
     def session(self, kind: str, *, override: bool = False) -> AbstractAsyncContextManager[None]: ...
 
 
@@ -186,12 +190,27 @@ class SmtpSender:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self._keeper.run)
                 task_status.started()
+                was_open = self._line.window_open()
                 while True:
                     await trio.sleep(_LOOK)
-                    if self._active:
+                    is_open = self._line.window_open()
+                    if is_open and not was_open:
+                        self._window_opens()
+                    elif self._active:
                         self._reconsider()
+                    was_open = is_open
         finally:
             end()
+
+    def _window_opens(self) -> None:
+        """What waits because of an attempt in an earlier window is tried in this one, which may be short."""
+        if self._queues is None:
+            return
+        self._log.low("a window of the schedule opens")
+        for queue in self._queues.all(MODULE):
+            if not queue.held and not queue.active:
+                queue.clear_delays()
+        self._reconsider()
 
     def _changed(self, keys: frozenset[str]) -> None:
         self._keeper.clear()
@@ -212,6 +231,7 @@ class SmtpSender:
         self._progress.setdefault(host, trio.current_time())
         try:
             with session.scope:
+                session.state = "waits for the schedule"
                 async with self._line.session(TAG, override=queue.released):
                     for _ in range(_MAX_BREAKS):
                         if await self._visit(queue, session, log) or queue.next_due() != 0.0:
@@ -262,6 +282,7 @@ class SmtpSender:
         try:
             link = self._keeper.take(queue.host)
             if link is None:
+                session.state = "connecting"
                 self._keeper.make_room()
                 plan = await self.connector.finder.plan(queue.host)
                 link = Link(*await self.connector.open(queue.host, plan, log))
@@ -286,6 +307,8 @@ class SmtpSender:
 
     async def _empty(self, queue: ModuleQueue, link: Link, session: Session | None, log: Logger) -> bool:
         """Send what is due; whether the connection is still good."""
+        if session is not None:
+            session.state = "sending"
         async for entry in queue:
             if session is not None:
                 session.busy = True  # a shutdown lets the transaction end, if it is a short one

@@ -166,6 +166,9 @@ class Line:
         self.overridden = 0
         self.unlimited = False
 
+    def window_open(self) -> bool:
+        return self.opened.is_set()
+
     @asynccontextmanager
     async def session(self, kind: str, *, override: bool = False) -> AsyncIterator[None]:
         self.overridden += override

@@ -85,6 +85,22 @@ async def test_the_schedule_is_waited_for(autojump_clock: MockClock, world: Outs
     assert len(sink.messages) == 1
 
 
+@pytest.mark.feature("SMTP-084", "DIAL-008")
+async def test_a_window_that_opens_is_used_for_all_that_waits(autojump_clock: MockClock, world: Outside) -> None:
+    world.names.mx["x.test"], world.names.mx["held.test"] = ["mx.x.test"], ["mx.x.test"]
+    world.names.a["mx.x.test"] = ["198.51.100.1"]
+    await world.set(HoldDomains="held.test")
+    await world.send("ann@x.test", "ann@held.test")
+    await world.settle(10)
+    assert world.connected == [("198.51.100.1", 25)]  # nobody there: it waits for half an hour
+    world.line.opened = trio.Event()
+    await world.settle(60)
+    sink = world.sink("x.test", "198.51.100.1")
+    world.line.opened.set()
+    await world.settle(10)
+    assert (len(sink.messages), world.live) == (1, 1)
+
+
 @pytest.mark.feature("SMTP-068")
 async def test_many_recipients_are_sent_in_portions(autojump_clock: MockClock, world: Outside) -> None:
     sink = world.sink("x.test", "198.51.100.1")
