@@ -41,8 +41,6 @@ class Program:
         #: Messages have to be read for it.
         self.reads = False
         if charset is not None:
-            if "UTF8=ACCEPT" in session.enabled:
-                raise Refused("after UTF8=ACCEPT a search names no charset", bad=True)  # RFC 6855, 3
             try:
                 self._charset = codecs.lookup(charset).name
                 "".encode(self._charset)
@@ -150,6 +148,8 @@ async def search(session: ImapSession, command: Command) -> Ok:
     assert isinstance(arguments, commands.Search)
     selected = session.mailbox()
     saves = "SAVE" in (arguments.returned or ())
+    if arguments.charset is not None and "UTF8=ACCEPT" in session.enabled:
+        raise Refused("after UTF8=ACCEPT a search names no charset", bad=True)  # RFC 6855, 3
     try:
         uids, highest = await hits(session, selected, command, arguments)
     except Refused as refused:

@@ -98,8 +98,9 @@ class Session:
     def _fetched(self, number: int, line: bytes) -> None:
         uid = re.search(rb"UID (\d+)", line)
         if number > len(self.seq):
-            assert uid is not None, line
-            assert number == len(self.seq) + 1 and self.unknown, line
+            assert number <= len(self.seq) + self.unknown, line
+            if uid is None or number > len(self.seq) + 1:
+                return  # flags of a message that was not asked for yet
             assert not self.seq or int(uid[1]) > self.seq[-1], line
             self.seq.append(int(uid[1]))
             self.unknown -= 1
@@ -222,11 +223,10 @@ class Session:
         item = self.chance.choice(["FLAGS", "BODY.PEEK[]", "(UID RFC822.SIZE)", "(UID BODY.PEEK[TEXT] FLAGS)"])
         lines = await self.do(f"{'UID ' * uid}FETCH {text} {item}", expunge=uid)
         assert lines[-1].startswith(b"OK"), lines[-1]
-        told = {
-            before[int(found[1]) - 1]: line
-            for line in lines
-            if (found := FETCHED.match(line)) and int(found[1]) <= len(before)
-        }
+        told = dict.fromkeys(uids, b"")
+        for line in lines:
+            if (found := FETCHED.match(line)) and int(found[1]) <= len(before):
+                told[before[int(found[1]) - 1]] = told.get(before[int(found[1]) - 1], b"") + line
         bodies = self.world[self.box].bodies
         for number in uids:
             line = told[number]
