@@ -60,7 +60,7 @@ def test_what_is_refused(value: Value, word: str) -> None:
         check_set(value, Level.ACCOUNT)
 
 
-@pytest.mark.feature("RULE-005", "RULE-006")
+@pytest.mark.feature("RULE-006")
 def test_order() -> None:
     def rules(*names: str) -> list[Value]:
         return [[name[0], name, [], []] for name in names]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 import trio
 
 from appliance.formats.data import Value, render
 from appliance.transfer.message import QueuedMessage
-from tests.server.conftest import House, until
+from tests.server.conftest import House, Line, until
 from tests.server.test_rules import FAR, arrived, idle, set_rules
 
 LETTER = (
@@ -33,9 +34,7 @@ async def made(house: House, name: str, password: str = "secret-1") -> None:
     await cli.line.aclose()
 
 
-@pytest.mark.feature(
-    "RULE-090", "RULE-093", "RULE-096", "RULE-097", "RULE-098", "RULE-099", "SMTP-060", "QUEUE-004", "RULE-095"
-)
+@pytest.mark.feature("RULE-090", "RULE-093", "RULE-096", "RULE-097", "RULE-099", "QUEUE-004", "RULE-095")
 async def test_redirect(house: House) -> None:
     await set_rules(
         house, "ann", ["5", "on", [], [["Add Headers", "X-Mark: seen"], ["Redirect to", "bob, far@nowhere.invalid"]]]
@@ -60,6 +59,52 @@ async def test_redirect(house: House) -> None:
     assert sent[1].source.module == "LOCAL" and sent[1].source.trusted
     await idle(house)
     assert len(sent) == 2
+
+
+class Far:
+    """A server far away that takes everything: what it was told, line by line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        line = Line(stream)
+        await line.send(b"220 far.test\r\n")
+        content = False
+        while text := await line.line():
+            self.lines.append(text)
+            if content:
+                content = text != "."
+                if not content:
+                    await line.send(b"250 taken\r\n")
+            else:
+                content = text == "DATA"
+                await line.send(b"354 go on\r\n" if content else b"250 fine\r\n")
+
+
+@pytest.mark.feature("SMTP-060", "RULE-098", "SMTP-133", "RULE-079")
+async def test_a_strangers_letter_is_redirected_outside(house: House, stranger: str) -> None:
+    far = Far()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, far.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        cli = await house.cli()
+        await cli(f'SetRouterTable "far.test = far.test@127.0.0.1.{port}.smtp"')
+        await set_rules(house, "server", ["9", "mark", [], [["Add Headers", "X-Test: of the server"]]])
+        await set_rules(house, "ann", ["5", "on", [], [["Redirect to", "home@far.test"], ["Discard"]]])
+        line = await house.connect("SMTP", stranger)
+        await line.smtp("EHLO x.test")
+        assert (await line.smtp("MAIL FROM:<joe@far.test>"))[0] == "2"
+        assert (await line.smtp("RCPT TO:<home@far.test>"))[0] == "5"  # no open relay
+        for command in ("RCPT TO:<ann@box.test>", "DATA"):
+            answer = await line.smtp(command)
+            assert answer[0] in "23", answer
+        assert (await line.smtp("From: joe@far.test\r\nSubject: hi\r\n\r\nx\r\n."))[0] == "2"
+        await until(lambda: "." in far.lines)
+        nursery.cancel_scope.cancel()
+    assert any(text.startswith("RCPT TO:<home@far.test>") for text in far.lines)
+    assert any(text.startswith("MAIL FROM:<ann@box.test>") for text in far.lines)
+    assert "X-Test: of the server" in far.lines and "Subject: hi" in far.lines
 
 
 @pytest.mark.feature("RULE-091", "RULE-092", "MISC-004", "RULE-178")
