@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -535,6 +536,7 @@ class Server:
             statistics=self.statistics,
         )
         self.outflow = Outflow(self.clock, self.system, self._outflow_limit, self._outflow_alarm)
+        self.transfer.receiver.caps = partial(self.outflow.check, self.router)
         self.smtp = SmtpModule(
             Rooms(
                 settings=self.smtp_settings,

@@ -6,12 +6,17 @@ One bucket for each account: it holds as many recipients as the limit has for an
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
 
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
+from appliance.router.route import Refused, Route
+from appliance.transfer.message import Envelope, Source
+from appliance.transfer.receiver import Malformed
 
+SUBMITTING: Final = frozenset({"POP", "IMAP", "WEBUSER", "HTTP"})
 _HOUR: Final = 3600.0
 _KEYS: Final = 20_000
 
@@ -47,9 +52,19 @@ class Rates:
         return True
 
 
+class Router(Protocol):
+    """The router, as seen from here. Raises Refused."""
+
+    async def route(self, address: str) -> Route: ...
+
+
 class Outflow:
     """The caps of accounts. `limit_of` gives the recipients outside that an account may have in an hour, None for any
-    number; `alarm(account, text)` tells people."""
+    number; `alarm(account, text)` tells people.
+
+    SMTP sessions ask for each recipient (`permits`), because a client can be told which ones are too many; for other ways of
+    a user to submit mail (`SUBMITTING`) the receiver asks for the whole message (`check`).
+    """
 
     def __init__(
         self,
@@ -74,3 +89,15 @@ class Outflow:
             if self.alarm is not None:
                 await self.alarm(account, text)
         return False
+
+    async def check(self, router: Router, source: Source, recipients: Sequence[Envelope]) -> None:
+        """Count a message that a user submits. Raises Malformed if it is too much."""
+        account = source.account
+        if account is None or source.module not in SUBMITTING or self._limit_of(account) is None:
+            return
+        outside = 0
+        for recipient in recipients:
+            with suppress(Refused):
+                outside += (recipient.route or await router.route(recipient.address)).module == "SMTP"
+        if outside and not await self.permits(account, outside):
+            raise Malformed("this account has sent too much mail, try again later")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -218,6 +218,8 @@ class Submission:
                 self._look_at_header(True)
             if self._body is not None and self._body.end():
                 raise Malformed("the message contains a banned line")
+            if self._receiver.caps is not None and self.source.account is not None:
+                await self._receiver.caps(self.source, self.recipients)
             if self._handle < 0 and self._buffered <= INLINE:
                 self.id = self.id or await self._receiver.spool.new_id()
                 message, content = self._make(), b"".join(self._parts)
@@ -279,6 +281,8 @@ class Receiver:
         self.log = log
         self.banned: BannedLines | None = None
         """The lines of the Protection page."""
+        self.caps: Callable[[Source, Sequence[Envelope]], Awaitable[None]] | None = None
+        """Raises Malformed if the account of the source has sent too much."""
         self._host = host
         self._serial = 0
 

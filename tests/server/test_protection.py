@@ -470,6 +470,7 @@ async def test_what_was_accepted_is_never_refused_for_relaying(house: House, str
 async def test_an_account_that_sends_too_much_is_stopped_and_people_are_told(house: House) -> None:
     cli = await house.cli()
     await cli("UpdateAccountSettings ann {MailOutFlow=2;}")
+    pop = await log_in(house, "POP", HOST)
     line = await house.connect("SMTP")
     for command in ("EHLO pc1", plain(), "MAIL FROM:<ann@box.test>"):
         await line.smtp(command)
@@ -477,9 +478,16 @@ async def test_an_account_that_sends_too_much_is_stopped_and_people_are_told(hou
         (await line.smtp(f"RCPT TO:<{name}>"))[:3] for name in ("a@x.test", "b@x.test", "c@x.test", "bob@box.test")
     ]
     assert codes == ["250", "250", "450", "250"]
+    for recipients, answer in (("x@away.test, bob@box.test", "-ERR"), ("bob@box.test, ann@box.test", "+OK")):
+        await pop.ask("XTND XMIT")
+        await pop.send(f"From: ann@box.test\r\nTo: {recipients}\r\nSubject: out\r\n\r\ntext\r\n.\r\n".encode())
+        assert (await pop.line()).startswith(answer), recipients
     for account in ("ann", "postmaster"):
         alerts = await cli(f"GETACCOUNTALERTS {account}")
         assert "2 recipients an hour" in str(alerts), account
+    again = await house.connect("POP")
+    await again.ask("USER ann")
+    assert "ALERT" in await again.ask(f"PASS {PASSWORD}")
     assert await house.logged("ann@box.test: the limit of outgoing mail is reached")
 
 
