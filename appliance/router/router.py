@@ -16,6 +16,7 @@ from appliance.router.route import Address, Purpose, Refused, Rewritten, Route, 
 from appliance.router.table import MAX_TABLE, NO_RELAY, RELAY, RELAY_ALL, RoutingTable, TableError
 
 TURNS = 40
+POSTMASTER = "postmaster.local"
 
 #: Records of a new installation (manual, Default Records).
 DEFAULT_TABLE = "<root> = postmaster\nlocalhost =\nmailhost =\n<blacklist-admin*@blacklisted> = postmaster\n"
@@ -104,6 +105,8 @@ class Router:
             return Rewritten(*reparse_main(local))
         if not domain and (inner := reparse_main(local)) != (local, ""):
             return Rewritten(*inner)
+        if domain.lower() == POSTMASTER:
+            table = False  # its administrator can always be reached (manual, chapter 60)
         made = self.table().apply(local, domain) if table else None
         if made is not None:
             return self._rewrite(made[0].mode, made[1], address)
@@ -118,10 +121,31 @@ class Router:
             return Rewritten(local, "" if found.is_main else found.name)
         if found is not None and (forwarder := found.find(local)) is not None and isinstance(forwarder, Forwarder):
             return self._rewrite(RELAY, forwarder.address(), address)
+        if self.logger.enabled(4):
+            return await self._told(address)
         for step in (*self.first, *self.final):
             result = await step(address)
             if result is not None:
                 return result
+        return self._unqualified(address)
+
+    async def _told(self, address: Address) -> Route | Rewritten:
+        """The modules' rounds, with what each says in the log."""
+        said = f"{address.local}@{address.domain}" if address.domain else address.local
+        for step in (*self.first, *self.final):
+            name = type(getattr(step, "__self__", step)).__name__.removesuffix("Routing").upper()
+            try:
+                result = await step(address)
+            except Refused as refusal:
+                self.logger.low("%s rejected %s: %s", name, said, refusal.text)
+                raise
+            if isinstance(result, Route):
+                self.logger.low("%s accepted %s: %s(%s)%s", name, said, result.module, result.host, result.address)
+                return result
+            if result is not None:
+                self.logger.low("%s modified %s: %s@%s", name, said, result.local, result.domain)
+                return result
+            self.logger.low("%s ignored %s", name, said)
         return self._unqualified(address)
 
     def _rewrite(self, mode: str, text: str, address: Address) -> Rewritten:
@@ -143,6 +167,8 @@ class Router:
             return Route("SYSTEM", "null", address.local, address.original, address.simple, address.relay)
         if name in _SPECIAL and (name != "spamtrap" or not domain):
             raise Refused(_SPECIAL[name], code="5.7.1" if name != "spamtrap" else "5.7.0")
+        if domain.endswith(".uucp"):
+            raise Refused("there is no UUCP module", code="5.3.5")
         if domain.endswith(".here"):
             found = self.domains.get(domain[: -len(".here")])
             if found is None:
