@@ -37,7 +37,7 @@ from appliance.rules.filtering import Filters
 from appliance.rules.lists import StringLists
 from appliance.rules.model import Action
 from appliance.rules.notifier import Notifier
-from appliance.rules.outgoing import Identity, Outgoing, copy_of, has_mark
+from appliance.rules.outgoing import Identity, Outgoing, copy_of, has_mark, marks
 from appliance.rules.ruling import Kept
 from appliance.rules.subject import address_of
 from appliance.transfer.message import Envelope, Kind, Outcome, QueuedMessage, Source, Stored
@@ -99,7 +99,7 @@ class Doing:
         name = action.name
         try:
             if name == "Add Headers":
-                run.add(header_lines(action.parameter))
+                self._add(run, header_lines(action.parameter))
             elif name == "Store in":
                 await self._store(run, rule, number, action.parameter)
             elif name in ("Redirect to", "Forward to", "Mirror to"):
@@ -122,6 +122,12 @@ class Doing:
             raise ActionFailed(str(error), "later") from None
         except (Malformed, TooLarge, ValueError) as error:
             raise ActionFailed(str(error)) from None
+
+    def _add(self, run: Run, lines: bytes) -> None:
+        """Put fields on; a copy that rules have made here has those of the server's rules already."""
+        if self._account is None and marks(run.subject.text) and b"\n" + lines in run.subject.text:
+            return
+        run.add(lines)
 
     def _name(self, rule: CompiledRule, number: int) -> str:
         return f"RULES {self._identity.scope} {number} {rule.key}"

@@ -71,7 +71,8 @@ class Far:
         line = Line(stream)
         await line.send(b"220 far.test\r\n")
         content = False
-        while text := await line.line():
+        while "QUIT" not in self.lines:
+            text = await line.line()
             self.lines.append(text)
             if content:
                 content = text != "."
@@ -105,7 +106,7 @@ async def test_a_strangers_letter_is_redirected_outside(house: House, stranger: 
         nursery.cancel_scope.cancel()
     assert any(text.startswith("RCPT TO:<home@far.test>") for text in far.lines)
     assert any(text.startswith("MAIL FROM:<ann@box.test>") for text in far.lines)
-    assert "X-Test: of the server" in far.lines and "Subject: hi" in far.lines
+    assert far.lines.count("X-Test: of the server") == 1 and "Subject: hi" in far.lines
 
 
 @pytest.mark.feature("RULE-091", "RULE-092", "MISC-004", "RULE-178")
