@@ -289,16 +289,18 @@ class Log:
                     await trio.sleep(_RETRY if self._in_trouble else _PAUSE)
             finally:
                 with trio.CancelScope(shield=True):  # disk work only
-                    await self._store()
+                    await self._store(to_the_end=True)
                 if self._console is not None and self._console_lines:
                     with trio.CancelScope(shield=True, deadline=trio.current_time() + 0.5):
                         await in_thread(partial(self._last_of_console, self._console), abandon=True)
 
-    async def _store(self) -> None:
+    async def _store(self, *, to_the_end: bool = False) -> None:
+        """What waits now; what comes meanwhile waits for the next turn, so that a busy server writes seldom and much."""
         try:
             if not self._queue or not self.current:
                 await self._turn(self._queue[0][0] if self._queue else self.clock.now())
-            while self._queue or self._lost or self._lost_low:
+            goal = self.records + len(self._queue)
+            while self.records < goal or self._lost or self._lost_low or (to_the_end and self._queue):
                 if not await self._store_batch():
                     break
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from appliance.formats.addresses import Path
-from appliance.kernel.channel import Channel, ChannelError
+from appliance.kernel.channel import Channel, ChannelError, ChannelTimeout
 from appliance.kernel.log import ALL, Logger
 from appliance.protocols.sasl import client_mechanism
 from appliance.protocols.smtp import DataWriter, ProtocolError, Reply, SmtpClient
@@ -101,22 +101,20 @@ class Dialogue:
             out = client.data_to_send()
             answer = None if out else client.next_answer()  # most answers of a batch are there already
             if answer is None:
-                with trio.CancelScope(deadline=trio.current_time() + limit):
-                    while True:
-                        if out or (out := client.data_to_send()):
-                            await channel.send(out)
-                            out = b""
-                        answer = client.next_answer()
-                        if answer is not None:
-                            break
-                        if out := client.data_to_send():
-                            continue
-                        data = await channel.receive()
-                        if not data:
-                            raise Disconnected("the connection was closed by the other server")
-                        client.receive(data)
-            if answer is None:
-                raise Disconnected(f"no answer within {limit:g} seconds")
+                deadline = trio.current_time() + limit
+                while True:
+                    if out:
+                        await channel.send(out)
+                    if (answer := client.next_answer()) is not None:
+                        break
+                    if out := client.data_to_send():
+                        continue
+                    data = await channel.receive_before(deadline)
+                    if not data:
+                        raise Disconnected("the connection was closed by the other server")
+                    client.receive(data)
+        except ChannelTimeout:
+            raise Disconnected(f"no answer within {limit:g} seconds") from None
         except (ChannelError, ProtocolError) as error:
             raise Disconnected(str(error)) from None
         if self._log.enabled(ALL):

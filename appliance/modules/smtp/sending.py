@@ -37,6 +37,7 @@ from appliance.modules.smtp.settings import (
     KEEP_TRYING,
     RCPT_PORTION,
     SEND_CHANNELS,
+    WARN_AFTER,
 )
 from appliance.modules.smtp.surroundings import Routing
 from appliance.protocols.smtp import Reply
@@ -101,6 +102,8 @@ class SmtpSender:
         self._sending_address = sending_address
         self._keeper = Keeper(lambda: line.unlimited, self._room)
         self._open = 0
+        self._warn_words: Sequence[str] = ()
+        self._warn_ages: tuple[int, ...] = ()
         self._active: dict[str, int] = {}
         self._progress: dict[str, float] = {}
         self._sent = statistics.counter("smtp.sent", "messages sent by SMTP")
@@ -177,7 +180,10 @@ class SmtpSender:
 
     def warn_after(self, host: str) -> Sequence[int]:
         """Send Warnings After."""
-        return warning_ages(self.settings)
+        words = self.settings[WARN_AFTER]
+        if words != self._warn_words:
+            self._warn_words, self._warn_ages = words, warning_ages(self.settings)
+        return self._warn_ages
 
     def keep(self, host: str) -> int | None:
         """Keep Trying for; held mail too."""
