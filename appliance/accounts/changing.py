@@ -215,17 +215,12 @@ async def copy(
     founds = source.founds(indices)
     for attempt in range(3):
         await state.ensure(box, uids=len(founds), modseqs=len(founds), write=True)
-        records = [
-            Record(
-                uid,
-                found.flags & SETTABLE,
-                sum(bits[name] for name in words(source, found.keywords)),
-                found.date,
-                b"",
-                (),
-            )
-            for uid, found in enumerate(founds, box.uidnext)
-        ]
+        records: list[Record] = []
+        masks = {mask: sum(bits[name] for name in words(source, mask)) for mask in {found.keywords for found in founds}}
+        for uid, found in enumerate(founds, box.uidnext):
+            records.append(Record(uid, found.flags & SETTABLE, masks[found.keywords], found.date, b"", ()))
+            if not len(records) % _PACE:
+                await pace()
         try:
             made, size = await state.shared.disk.run(_copy, source.store, founds, box.store, box.size, records)
             break
@@ -259,6 +254,8 @@ async def copy(
             )
         )
         start = found.place + found.length + (2 if found.flags & NO_EOL else 1)
+        if not len(placed) % _PACE:
+            await pace()
     state.wrote(box, max(0, size - box.size))
     if not is_mdir:
         box.size = size

@@ -33,7 +33,7 @@ PIECE: Final = 256 * 1024
 PREVIEW: Final = 200
 """Characters of a preview (RFC 8970, 3.2 allows 256)."""
 _HEADER: Final = 64 * 1024
-_TEXT: Final = 64 * 1024
+_TEXT: Final = 16 * 1024
 _LARGEST: Final = 64 << 20
 """Messages whose parts are decoded."""
 _TRIES: Final = 5
@@ -119,8 +119,10 @@ def _plain(content: bytes, part: Part, *, html: bool) -> str:
         text = _TAGS.sub(" ", text)
         for entity, sign in _ENTITIES.items():
             text = text.replace(entity, sign)
-    words = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 20 * PREVIEW]).split())
-    return words[:PREVIEW]
+    words = " ".join(text[: 20 * PREVIEW].split())[:PREVIEW]
+    if words.isprintable():
+        return words
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in words).split())
 
 
 async def identities(state: State, session: Session, number: int, packed: bytes) -> list[tuple[int, str]]:

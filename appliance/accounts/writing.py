@@ -21,7 +21,7 @@ from appliance.formats.bodystructure import summary
 from appliance.formats.wire import wire_size
 from appliance.kernel.disk import DELIVERY, FILES
 from appliance.kernel.files import Files
-from appliance.kernel.journal import Ticket
+from appliance.kernel.journal import Frame, Ticket
 from appliance.mailstore.flags import KEYWORDS, NO_EOL, SETTABLE
 from appliance.mailstore.index import Texts
 from appliance.mailstore.mdir import MdirStore
@@ -31,6 +31,7 @@ from appliance.mailstore.table import Row
 __all__ = ["Item", "Twins", "check_quota", "keyword_bits", "put", "put_file", "put_twin", "settle"]
 
 MAX_KEYWORD: Final = 64
+_MANY: Final = 500
 _CHUNK: Final = 1 << 20
 _MANY_TEXTS: Final = 1024
 """Finished texts of a mailbox that wait in memory for a checkpoint."""
@@ -353,8 +354,14 @@ async def settle(state: State, written: Sequence[tuple[Box, Sequence[Placed]]], 
         writing = Writing(
             state.name, box.name, info.id, info.generation, -1, info.uid_mark, info.modseq_mark, list(placed), moved
         )
-        ticket = state.shared.journal.append(writing.frame())
+        frame = writing.frame() if len(placed) < _MANY else await state.shared.disk.run(_frame, writing)
+        ticket = state.shared.journal.append(frame)
     if ticket is not None:
         state.shared.journal.hurry()
         await state.sync([box for box, _ in written])
         await ticket.durable()
+
+
+def _frame(files: Files, writing: Writing) -> Frame:
+    """Of thousands of messages it takes longer to pack than others should wait."""
+    return writing.frame()

@@ -27,6 +27,7 @@ BATCH: Final = 500
 FLAG_BATCH: Final = 2000
 _EXTRA: Final = ("EMAILID", "THREADID", "SAVEDATE", "PREVIEW")
 PIECE: Final = 128 * 1024
+_PACE: Final = 20
 MAX_HEADER: Final = 256 * 1024
 """A header whose fields are picked is read up to here."""
 
@@ -122,8 +123,11 @@ class Fetching:
         selected = self.selected
         more = await self._more([row.uid for row in rows]) if self.extra else None
         if self.texts:
-            for number, row in zip([n for n, _ in selected.view.numbered(r.uid for r in rows)], rows, strict=True):
+            numbers = [number for number, _ in selected.view.numbered([row.uid for row in rows])]
+            for count, (number, row) in enumerate(zip(numbers, rows, strict=True), 1):
                 await self._with_texts(number, row, marked, () if more is None else more(row.uid))
+                if not count % _PACE:  # what is small is not sent for each row, and others want to go on
+                    await trio.lowlevel.checkpoint()
         else:
             await self.session.put_all(self._lines(rows, more))
             await trio.lowlevel.checkpoint()

@@ -10,6 +10,7 @@ from appliance.access.imap.flagging import may_expunge, permanent
 from appliance.access.imap.selected import Selected
 from appliance.access.imap.session import Ok, Refused
 from appliance.access.imap.settings import MAX_APPEND
+from appliance.access.imap.storing import remove_marked
 from appliance.accounts.client import AccountError, AccountSession
 from appliance.mailstore.names import split_format
 from appliance.protocols.imap import Command, commands, render
@@ -93,7 +94,7 @@ async def close(session: ImapSession, command: Command) -> Ok:
     selected = session.mailbox()
     try:
         if command.name == "CLOSE" and not selected.read_only and may_expunge(selected.rights):
-            await selected.account.expunge(selected.view_number)
+            await remove_marked(selected, None)
     finally:
         await session.deselect()
     return Ok(f"{command.name} completed", updates=False)

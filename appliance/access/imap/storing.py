@@ -77,11 +77,20 @@ async def expunge(session: ImapSession, command: Command) -> Ok:
     selected = _writable(session)
     if not may_expunge(selected.rights):
         raise Refused("you have no right to remove messages here", b"NOPERM")
-    uids = None if arguments.uids is None else named(selected, arguments.uids, uid=True)
-    if uids is None or uids:
-        gone = await selected.account.expunge(selected.view_number, uids)
-        selected.view.vanish(gone)
+    await remove_marked(selected, None if arguments.uids is None else named(selected, arguments.uids, uid=True))
     return Ok("EXPUNGE completed")
+
+
+async def remove_marked(selected: Selected, uids: array[int] | None) -> None:
+    """Remove what is marked, among these if they are given; so many at a time that others need not wait for long."""
+    account, view = selected.account, selected.view_number
+    if len(selected.view) > BATCH:
+        marked = await account.search(view, ["FLAG", int(Flag.DELETED)])
+        uids = marked if uids is None else array("I", sorted(set(marked).intersection(uids)))
+        for start in range(0, len(uids), BATCH):
+            selected.view.vanish(await account.expunge(view, uids[start : start + BATCH]))
+    elif uids is None or uids:
+        selected.view.vanish(await account.expunge(view, uids))
 
 
 async def copy(session: ImapSession, command: Command) -> Ok:
