@@ -355,7 +355,7 @@ class Doing:
         elif answer.action == "discard":
             run.ruling.action = "discard"
         elif answer.added_header:
-            run.add(answer.added_header)
+            self._add(run, answer.added_header)
 
 
 async def _last_address(state: State) -> str:

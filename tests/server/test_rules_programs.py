@@ -131,7 +131,7 @@ async def test_a_program_of_the_server(house: House) -> None:
         await cli(f"SetAccountRules ann {render([['5', 'x', [], [['Execute', '[FILE] /bin/true']]]])}")
 
 
-@pytest.mark.feature("QUEUE-053", "LOCAL-041")
+@pytest.mark.feature("QUEUE-053", "LOCAL-041", "RULE-014")
 async def test_a_slow_program_holds_up_nobody_else(house: House) -> None:
     await as_nobody(house, "ann")  # with the one processor of a new server
     program = script(house, "cat >/dev/null; while [ ! -e $cd_out/go ]; do sleep 0.05; done")

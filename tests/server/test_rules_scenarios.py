@@ -45,6 +45,24 @@ async def test_the_detail_of_an_address_is_seen(house: House) -> None:
     assert ["X-Joke" in text for text in await house.inbox("ann")] == [True, False]
 
 
+@pytest.mark.feature("RULE-054", "RULE-055")
+async def test_the_original_recipient_counts(house: House) -> None:
+    rule: Value = [
+        "9",
+        "moved",
+        [["Each Recipient", "is", "<old+name@former.test>"]],
+        [["Add Headers", "X-Moved: yes"]],
+    ]
+    await set_rules(house, "ann", rule)
+    line = await house.connect("SMTP")
+    await line.smtp("EHLO x")
+    for command in ("MAIL FROM:<jane@far.test>", "RCPT TO:<ann@box.test> ORCPT=rfc822;old+2Bname@former.test", "DATA"):
+        assert (await line.smtp(command))[0] in "23"
+    await line.smtp("Subject: hi\r\n\r\nx\r\n.")
+    (text,) = await arrived(house, "ann")
+    assert "X-Moved: yes" in text
+
+
 @pytest.mark.feature("MISC-011", "LOCAL-075")
 async def test_a_test_of_an_address_starts_no_rules(house: House) -> None:
     await set_rules(house, "ann", ["9", "answer", [], [["Reply with", "x"]]])
