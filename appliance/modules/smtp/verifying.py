@@ -4,6 +4,7 @@ Verification; chapter 29.)"""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from appliance.formats.addresses import literal_address
 from appliance.kernel.channel import Channel
@@ -12,7 +13,11 @@ from appliance.modules.smtp.routing import MODULE
 from appliance.protocols.smtp import Reply
 from appliance.router.route import Route
 
-_LOCAL_NAMES = (".local", ".localhost", ".localdomain", ".internal", ".home.arpa")
+#: Names of local networks, which no server of DNS knows (RFC 6762, 3 and appendix G; RFC 8375).
+_LOCAL_NAMES: Final = (
+    *(".local", ".localhost", ".localdomain", ".internal", ".home.arpa"),
+    *(".lan", ".home", ".corp", ".intranet", ".private"),
+)
 
 
 class PathVerifier:

@@ -96,7 +96,7 @@ async def test_bare_names_are_of_the_main_domain_or_the_one_that_the_row_names(b
     assert (await line.ask("STAT")).startswith("+OK 1 ")
 
 
-@pytest.mark.feature("RPOP-041", "RPOP-047", "RPOP-048", "RPOP-023")
+@pytest.mark.feature("RPOP-041", "RPOP-047", "RPOP-048", "RPOP-023", "PROT-019")
 async def test_without_it_only_addresses_of_accounts_here_count(box: House, remote: RemotePop) -> None:
     remote.messages.clear()
     to = 'To: "Smith, Ann" <ann@box.test>, victim@outside.test\nTo: nosuch@box.test'

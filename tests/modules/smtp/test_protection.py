@@ -242,6 +242,7 @@ async def test_a_name_that_takes_too_long_is_none(world: World, autojump_clock: 
         ("nonexistent.invalid", "550"),
         ("pc1", "250"),
         ("laptop.local", "250"),
+        ("exchange.office.lan", "250"),
         ("[203.0.113.7]", "250"),
         ("[192.168.1.5]", "550"),
         ("silent.test", "451"),
