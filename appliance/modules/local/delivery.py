@@ -224,8 +224,11 @@ class LocalModule:
             message = job.entry.message
             outcome = job.outcome or Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalDelivered"))
             job.entry.finish(job.recipients, outcome, Stored(account.full_name, result.record))
-            self._delivered.add()
-            self._bytes.add(message.size)
+            if outcome.kind == Kind.FAILED:
+                self._failed.add(len(job.recipients))
+            else:
+                self._delivered.add()
+                self._bytes.add(message.size)
             if self.log.enabled(4):
                 self.log.low("[%d] stored in %s", message.id, account.full_name)
 
@@ -259,6 +262,8 @@ class LocalModule:
                 ruling.copies = []  # stored with the first of the copies
                 if not stores:
                     assert outcome is not None
+                    if outcome.kind == Kind.FAILED:
+                        self._failed.add(len(recipients))
                     entry.finish(recipients, outcome)
                     continue
             jobs.append(_Job(entry, recipients, Delivery(message.id, content, size, sender, now, stores), outcome))
@@ -273,9 +278,11 @@ class LocalModule:
                 return
             reason, seconds = text, RECHECK
         elif code in ("NONEXISTENT", "BADNAME"):
-            mailbox = job.delivery.stores[0].mailbox
-            self._fail(entry, job.recipients, "5.1.1", self.strings.text("LocalNoMailbox", mailbox))
-            return
+            route = job.recipients[0].route
+            if route is not None and route.mailbox:
+                self._fail(entry, job.recipients, "5.1.1", self.strings.text("LocalNoMailbox", route.mailbox))
+                return
+            reason, seconds = error.text, 1.0  # a mailbox that rules named went away just now: they are asked again
         elif code == "CLOSED" and account.removed:
             self._fail(entry, job.recipients, "5.1.1", self.strings.text("LocalUnknown"))
             return
