@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -9,7 +10,7 @@ from starlette.responses import Response
 from appliance.formats.data import Value
 from appliance.kernel.operations import OperationError, Right
 from webadmin.settings_pages import SettingsPages
-from webadmin.site import NotFound, Page
+from webadmin.site import NotFound, Page, texts
 
 _TABS: Final = (
     ("Client IP Addresses", "/Settings/IPAddresses"),
@@ -17,6 +18,12 @@ _TABS: Final = (
     ("RFC822 Receiver", "/Settings/Banned"),
 )
 _BANNED: Final = (("HeaderLines", "Banned Header Lines"), ("BodyLines", "Banned Body Lines"))
+_STOPPED: Final = {
+    "Harvesters": "tried too many unknown recipients",
+    "Lists": "a list in DNS that gives no answer",
+    "Devices": "a device that has sent too much",
+    "Accounts": "an account that has sent too much",
+}
 _KINDS: Final = {
     "self": "this computer",
     "member": "another member of the cluster",
@@ -34,13 +41,17 @@ class ProtectionPages(SettingsPages):
         return await self._lists(page, "IPAddresses")
 
     async def protection(self, page: Page) -> Response:
-        """Blacklists, white holes, limits, devices."""
-        return await self._lists(page, "Protection")
+        """Blacklists, white holes, limits, devices; who is stopped now."""
+        kind, _, name = page.action.partition(":")
+        if page.method == "POST" and kind == "reset":
+            await page.perform("ResetProtection", name=name)
+            return page.go("/Settings/Protection", f"{name} begins anew.")
+        return await self._lists(page, "Protection", await _stopped(page))
 
     def _tabs(self) -> list[tuple[str, str]]:
         return [(title, path) for title, path in _TABS if self.registry.find(path.rpartition("/")[2]) is not None]
 
-    async def _lists(self, page: Page, name: str) -> Response:
+    async def _lists(self, page: Page, name: str, stopped: Sequence[tuple[str, str]] = ()) -> Response:
         page.caller.require(Right.SETTINGS)
         settings = self.registry.find(name)
         if settings is None:
@@ -49,7 +60,16 @@ class ProtectionPages(SettingsPages):
         address, tested = page.field("address").strip(), ""
         if page.method == "POST" and page.action == "test" and address:
             tested = await _tested(page, address)
-        return self._show(page, settings, result, "protection.html", tabs=self._tabs(), address=address, tested=tested)
+        return self._show(
+            page,
+            settings,
+            result,
+            "protection.html",
+            stopped=stopped,
+            tabs=self._tabs(),
+            address=address,
+            tested=tested,
+        )
 
     async def banned(self, page: Page) -> Response:
         """Lines are added in the last, empty fields and removed by deleting their text."""
@@ -80,6 +100,16 @@ class ProtectionPages(SettingsPages):
 
 def _posted(page: Page, key: str) -> list[Value]:
     return [line.replace("\r\n", "\n") for line in page.form.get(key, []) if line.strip()]
+
+
+async def _stopped(page: Page) -> list[tuple[str, str]]:
+    """What is stopped, and why."""
+    try:
+        found = await page.perform("GetProtectionStatus")
+    except OperationError:
+        return []
+    status = found if isinstance(found, dict) else {}
+    return [(str(name), words) for kind, words in _STOPPED.items() for name in texts(status.get(kind))]
 
 
 async def _tested(page: Page, address: str) -> str:

@@ -51,6 +51,16 @@ class Rates:
         self._told[key] = now
         return True
 
+    def exceeded(self) -> list[str]:
+        """The keys that were refused something within an hour."""
+        now = self._clock.monotonic()
+        return [key for key, moment in self._told.items() if now - moment < _HOUR]
+
+    def reset(self, key: str) -> bool:
+        """Begin anew with a key; whether anything was known of it."""
+        self._told.pop(key, None)
+        return self._buckets.pop(key, None) is not None
+
 
 class Router(Protocol):
     """The router, as seen from here. Raises Refused."""
@@ -73,7 +83,7 @@ class Outflow:
         limit_of: Callable[[str], int | None],
         alarm: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
-        self._rates = Rates(clock)
+        self.rates = Rates(clock)
         self._log = log
         self._limit_of = limit_of
         self.alarm = alarm
@@ -81,9 +91,9 @@ class Outflow:
     async def permits(self, account: str, count: int = 1) -> bool:
         """Whether the account (full name) may send to so many more recipients outside; they are counted then."""
         limit = self._limit_of(account)
-        if limit is None or self._rates.take(account, limit, count):
+        if limit is None or self.rates.take(account, limit, count):
             return True
-        if self._rates.news(account):
+        if self.rates.news(account):
             text = f"the limit of outgoing mail is reached: {limit} recipients an hour"
             self._log.failure("%s: %s", account, text)
             if self.alarm is not None:

@@ -485,6 +485,19 @@ async def test_an_account_that_sends_too_much_is_stopped_and_people_are_told(hou
     for account in ("ann", "postmaster"):
         alerts = await cli(f"GETACCOUNTALERTS {account}")
         assert "2 recipients an hour" in str(alerts), account
+    assert await cli("GetProtectionStatus") == {
+        "Harvesters": [],
+        "Lists": [],
+        "Devices": [],
+        "Accounts": ["ann@box.test"],
+    }
+    page = await house.page("/Settings/Protection")
+    assert "an account that has sent too much" in page.body
+    await house.page("/Settings/Protection", {"do-reset:ann@box.test": "1"})
+    assert "Stopped now" not in (await house.page("/Settings/Protection")).body
+    assert (await line.smtp("RCPT TO:<d@x.test>")).startswith("250")
+    with pytest.raises(Refusal):
+        await cli("ResetProtection nobody@box.test")
     again = await house.connect("POP")
     await again.ask("USER ann")
     assert "ALERT" in await again.ask(f"PASS {PASSWORD}")

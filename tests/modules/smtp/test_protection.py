@@ -297,6 +297,28 @@ async def test_harvesters_are_turned_away(world: World, autojump_clock: trio.tes
     assert "names too many unknown recipients" in world.log.text()
 
 
+async def test_what_is_stopped_can_begin_anew(world: World, autojump_clock: trio.testing.MockClock) -> None:
+    await world.protect(
+        UseRBL="YES", RBLServers=[{"Server": "dead.test"}], HarvestLimit="1", Devices=[{**DEVICE, "PerHour": "1"}]
+    )
+    world.resolver.silent.add("dead.test")
+    peer = await world.connect("203.0.113.60")
+    await peer.say("MAIL FROM:<joe@far.test>", "RCPT TO:<nosuch@box.test>")
+    scanner = await world.connect()
+    await scanner.say("MAIL FROM:<>", "RCPT TO:<x@far.test>", "RCPT TO:<x@far.test>")
+    assert world.guard.status() == {
+        "Harvesters": ["203.0.113.60"],
+        "Lists": ["dead.test"],
+        "Devices": [STRANGER],
+        "Accounts": [],
+    }
+    for name in ("203.0.113.60", "dead.test", STRANGER):
+        assert world.guard.reset(name)
+    assert not world.guard.reset("203.0.113.60") and not any(world.guard.status().values())
+    await world.connect("203.0.113.60")
+    assert (await scanner.say("RCPT TO:<x@far.test>")).startswith("250")
+
+
 async def test_clients_and_known_senders_are_no_harvesters(world: World) -> None:
     await world.protect(HarvestLimit="2", ErrorDelay="0")
     await world.set(ClearAuth="everybody")

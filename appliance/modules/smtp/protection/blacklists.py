@@ -37,7 +37,7 @@ class Blacklists:
     def __init__(self, settings: Settings, names: ReverseNames, lists: DnsLists, log: Logger) -> None:
         self.settings = settings
         self._names = names
-        self._lists = lists
+        self.lists = lists
         self._log = log
 
     def active(self) -> bool:
@@ -67,7 +67,7 @@ class Blacklists:
             return None
         if settings[BLACK_BY_NAME] and (name := await self._bad_name(address)) is not None:
             return name
-        return await self._lists.check(address) if settings[USE_RBL] else None
+        return await self.lists.check(address) if settings[USE_RBL] else None
 
     async def _bad_name(self, address: str) -> str | None:
         """The name, or the resolver's words for its absence, that a picture matches."""

@@ -88,6 +88,15 @@ class DnsLists:
             return None
         return next((_name(row) for row in asked if _name(row) in hits), None)
 
+    def left_out(self) -> list[str]:
+        """The lists that are not asked now."""
+        now = self._clock.monotonic()
+        return [name for name, until in self._silent.items() if until > now]
+
+    def reset(self, name: str) -> bool:
+        """Ask a list again; whether it was left out."""
+        return self._silent.pop(name, None) is not None
+
     def _leave_out(self, name: str, reason: str) -> None:
         pause = self.settings[RBL_PAUSE]
         self._log.problem("the list %s is left out for %d seconds: %s", name, pause, reason)

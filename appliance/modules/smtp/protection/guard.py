@@ -83,6 +83,20 @@ class Guard:
         limit = self.settings[MESSAGE_LIMIT]
         return limit is not None and messages >= limit
 
+    def status(self) -> dict[str, list[str]]:
+        """What is turned away, left out or stopped now, by kind."""
+        return {
+            "Harvesters": self.harvesters.turned_away(),
+            "Lists": self.blacklists.lists.left_out(),
+            "Devices": self.devices.rates.exceeded(),
+            "Accounts": self.outflow.rates.exceeded(),
+        }
+
+    def reset(self, name: str) -> bool:
+        """Begin anew with an address, a list or an account; whether it was known."""
+        found = (self.harvesters, self.blacklists.lists, self.devices.rates, self.outflow.rates)
+        return any([one.reset(name) for one in found])
+
     def device(self, channel: Channel) -> Device | None:
         """The device that sends from there, if it is one that cannot log in."""
         return self.devices.find(channel.peer.address)

@@ -30,6 +30,19 @@ class Harvesters:
         began, count = self._counts.get(same_address(address), (0.0, 0))
         return limit is not None and count >= limit and self._clock.monotonic() - began < self.settings[HARVEST_PERIOD]
 
+    def turned_away(self) -> list[str]:
+        """The addresses (of IPv6 the networks) from which nothing is taken now."""
+        limit, since = self.settings[HARVEST_LIMIT], self._clock.monotonic() - self.settings[HARVEST_PERIOD]
+        return [
+            key
+            for key, (began, count) in self._counts.items()
+            if limit is not None and count >= limit and began > since
+        ]
+
+    def reset(self, key: str) -> bool:
+        """Forget what came from there; whether anything was known of it."""
+        return self._counts.pop(key, None) is not None
+
     def note(self, address: str) -> bool:
         """One unknown recipient more; whether the limit is reached by it."""
         limit = self.settings[HARVEST_LIMIT]

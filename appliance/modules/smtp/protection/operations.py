@@ -97,6 +97,24 @@ def declare(operations: Operations, guard: Guard, log: Logger) -> None:
             await put(caller, settings, values, replace=True)
 
     @setting(
+        "GetProtectionStatus",
+        summary="Hosts that are turned away, lists in DNS that are left out, devices and accounts that have sent too much.",
+        result="dictionary of Harvesters, Lists, Devices, Accounts: arrays of names",
+    )
+    async def get_status(caller: Caller) -> Value:
+        del caller
+        return {kind: list(names) for kind, names in guard.status().items()}
+
+    @setting(
+        "ResetProtection name",
+        summary="Begins anew with a name of that status: an address, a list or an account.",
+    )
+    async def reset(caller: Caller, name: str) -> None:
+        if not guard.reset(name):
+            raise OperationError("Nothing is known of this name")
+        log.major("%s: protection begins anew with %s", caller.account or "the server", name)
+
+    @setting(
         "CheckAddress address",
         summary="What is known of an address: client, blacklisted and by whom, device.",
         result="dictionary of Kind, and of Blacklisted, Device where they apply",
