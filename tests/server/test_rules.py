@@ -207,7 +207,6 @@ async def test_errors_name_the_rule_and_the_word(house: House) -> None:
     "ACCT-064",
     "RULE-179",
     "RULE-170",
-    "ADM-150",
 )
 async def test_users_write_what_they_are_granted(house: House) -> None:
     admin, ann = await house.cli(), await house.cli("ann", PASSWORD)
@@ -243,3 +242,26 @@ async def test_users_write_what_they_are_granted(house: House) -> None:
         await ann("SetAccountRules bob ()")
     with pytest.raises(Refusal):
         await ann("SetServerRules ()")
+
+
+@pytest.mark.feature("ADM-150", "RULE-016", "CLI-036")
+async def test_domain_administrators_need_the_right(house: House) -> None:
+    admin = await house.cli()
+    rule: Value = ["5", "mine", [["Subject", "is", "x"]], [["Redirect to", "bob"]]]
+    await admin("SetAccountRights bob (Domain)")
+    bob = await house.cli("bob", PASSWORD)
+    assert await bob("GetAccountRules ann") == []
+    with pytest.raises(Refusal, match="right"):
+        await bob(f"SetAccountRules ann {render([rule])}")
+    with pytest.raises(Refusal, match="right"):
+        await bob(f"SetDomainRules box.test {render([rule])}")
+    await admin("SetAccountRights bob (Domain,CanModifyRules)")
+    await bob(f"SetAccountRules ann {render([rule])}")
+    await bob(f"SetDomainRules box.test {render([rule])}")
+    assert await admin("GetAccountRules ann") == [rule]
+    program: Value = ["5", "program", [], [["Execute", "/bin/true"]]]
+    for command in ("SetAccountRules ann", "SetDomainRules box.test"):
+        with pytest.raises(Refusal, match="Execute"):
+            await bob(f"{command} {render([program])}")
+    with pytest.raises(Refusal, match="right"):
+        await bob("GetServerRules")
