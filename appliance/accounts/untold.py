@@ -61,7 +61,7 @@ async def keep(state: State, box: Box, indices: Sequence[int]) -> None:
     for at in indices:
         found = table.found(at)
         views = {view for view in box.views if found.uid < view.uidnext}
-        if len(views) > 1 and found.uid not in box.foreign:
+        if views and found.uid not in box.foreign:
             path = state.temporary() if isinstance(box.store, MdirStore) else ""
             one = Untold(found, table.wires[at], table.modseqs[at], words(box, table.keywords[at]), path)
             one.views = views
