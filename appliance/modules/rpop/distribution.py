@@ -6,8 +6,8 @@ Headers and Mail Distribution).
     without it                 those of To, Cc and Bcc that lead to an account here; no reports
     nobody found               the postmaster of the main domain; no reports
 
-Nothing here gives anybody the right to relay: an address that leads to another host without the router's can-relay mark is
-passed over, for whoever wrote the message may have written that field.
+Nothing here gives anybody a right: an address that leads out of this server, or to a program, without the router's can-relay
+mark is passed over, for whoever wrote the message may have written that field.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ __all__ = ["Addressing", "Distribution", "Later"]
 
 MAX_ADDRESSES: Final = 1000
 """Addresses of one message that are looked at."""
+_INSIDE: Final = frozenset({"LOCAL", "LIST", "SYSTEM"})
+"""Modules whose addresses need no right."""
 NEVER: Final = "N"
 ON_FAILURE: Final = "F"
 _RETURN_PATH: Final = b"return-path"
@@ -113,8 +115,8 @@ class Distribution:
             if not refused.permanent:
                 raise Later(f"{address}: {refused.text}") from None
             return True
-        if route.module == "SMTP" and not route.relay:
-            log.problem("%s is no address of this server, the message is not relayed", address)
+        if route.module not in _INSIDE and not route.relay:
+            log.problem("%s leads out of this server (%s), the message is not relayed", address, route.module)
             return False
         return True
 

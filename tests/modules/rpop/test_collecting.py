@@ -438,6 +438,19 @@ async def test_settings_may_change_while_it_polls(box: House, remote: RemotePop)
 
 
 @pytest.mark.feature("RPOP-064")
+async def test_rules_of_the_server_and_of_the_account_are_applied(box: House, remote: RemotePop) -> None:
+    cli = await box.cli()
+    await cli('SetServerRules ((5,mark,(),(("Add Header","X-Seen: by the server"))))')
+    await cli("SetAccountRules ann ((5,drop,((Subject,is,two)),((Discard))))")
+    async with serving(remote):
+        await collect(box, "ann", record(remote))
+        await box.logged("[2] ann@box.test delivered")
+        assert await subjects(box, "ann", 1) == ["one"]
+        await idle(box)
+    (text,) = await box.inbox("ann")
+    assert "X-Seen: by the server" in text and remote.messages == {}
+
+
 async def test_mail_that_goes_round_in_circles_ends(box: House, remote: RemotePop) -> None:
     remote.messages.clear()
     remote.put("loop", "Received: from x by y; z\n" * 60 + MAIL.format("loop"))

@@ -163,6 +163,17 @@ async def test_a_forged_special_header_relays_nothing(box: House, remote: Remote
     assert "not relayed" in await box.log()
 
 
+async def test_a_forged_special_header_runs_no_program(box: House, remote: RemotePop) -> None:
+    remote.messages.clear()
+    remote.put("u1", mail('X-Real-To: "[STDERR] touch /tmp/forged"@pipe, ann@box.test', "program"))
+    async with serving(remote):
+        await unified(box, record(remote, special="X-Real-To"))
+        assert await subjects(box, "ann", 1) == ["program"]
+        await idle(box)
+    log = await box.log()
+    assert "not relayed" in log and " PIPE" not in log
+
+
 async def test_a_special_header_that_is_missing_leaves_the_usual_ones(box: House, remote: RemotePop) -> None:
     remote.messages.clear()
     remote.put("u1", mail("To: ann@box.test", "plain"))
