@@ -201,7 +201,12 @@ class Peers:
         self._mobile[address] = _OPEN
         self._mobile.move_to_end(address)
         while len(self._mobile) > self.settings[MOBILE_LIMIT]:
-            self._mobile.popitem(last=False)
+            # The oldest whose user has gone; where all are here, the new one is not remembered.
+            closed = (known for known, until in self._mobile.items() if until != _OPEN)
+            victim = next(closed, address)
+            del self._mobile[victim]
+            if victim == address:
+                break
 
     def logged_out(self, address: str) -> None:
         left = self._sessions.get(address, 0) - 1

@@ -57,7 +57,10 @@ async def test_a_mobile_user_makes_his_address_a_client(autojump_clock: trio.tes
     assert not known.client("203.0.113.1")
     for last in (2, 3, 4):
         known.logged_in(f"203.0.113.{last}")
-    assert [known.client(f"203.0.113.{last}") for last in (2, 3, 4)] == [False, True, True]
+    assert [known.client(f"203.0.113.{last}") for last in (2, 3, 4)] == [True, True, False], "these are here"
+    known.logged_out("203.0.113.3")
+    known.logged_in("203.0.113.5")
+    assert [known.client(f"203.0.113.{last}") for last in (2, 3, 5)] == [True, False, True], "the oldest who has gone"
 
 
 def test_one_site_counts_as_one_address() -> None:
