@@ -38,6 +38,8 @@ halt
 rm -rf "$ROOT$PLACE.new"
 mkdir -p "$ROOT/opt" "$(dirname "$UNIT")" "$(dirname "$SCRIPT")"
 cp -R "$HERE/pillarbox" "$ROOT$PLACE.new"
+# Scripts can be pointed to these; the system's own programs of these names stay what they are.
+for name in mail sendmail; do ln -s pillarbox "$ROOT$PLACE.new/$name"; done
 rm -rf "$ROOT$PLACE"
 mv "$ROOT$PLACE.new" "$ROOT$PLACE"
 cp "$HERE/packaging/pillarbox.service" "$UNIT"

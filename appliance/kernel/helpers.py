@@ -532,7 +532,10 @@ class Helper:
                 self._ended()
             await self._helpers._end(process, self._helpers.grace)
             code = process.returncode
-            self._log.major("%s has ended with code %s", self.name, "unknown" if code is None else code)
+            if code is None:
+                self._log.major("%s is told to end", self.name)
+            else:
+                self._log.major("%s has ended with code %d", self.name, code)
             if not ended_by_us:
                 self.error = f"it has ended with code {code}"
 

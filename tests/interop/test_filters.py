@@ -86,7 +86,7 @@ def test_spam_is_marked_and_sorted(server: Pillarbox, scanners: tuple[Scanner, S
 
 
 @pytest.mark.feature("PIPE-030", "PIPE-032", "PIPE-033", "PIPE-037", "MISC-030", "MISC-041", "MISC-042", "MISC-049")
-@pytest.mark.feature("MISC-034", "MISC-043", "MISC-050")
+@pytest.mark.feature("MISC-034", "MISC-043", "MISC-050", "MISC-168", "INST-063")
 def test_scripts_send_by_sendmail_and_mail(server: Pillarbox, run: Run, tmp_path: Path) -> None:
     administer(server, "UpdateModule PIPE {CheckSubmittedEvery=1s;}")
     for name in ("mail", "sendmail"):

@@ -443,7 +443,18 @@ async def test_mail_for_programs_survives_a_restart(tmp_path: Path) -> None:
 # The Foreign Queue ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.feature("PIPE-091", "PIPE-092", "PIPE-093", "PIPE-094", "PIPE-095", "PIPE-096", "QUEUE-130", "BASE-023")
+@pytest.mark.feature(
+    "PIPE-091",
+    "PIPE-092",
+    "PIPE-093",
+    "PIPE-094",
+    "PIPE-095",
+    "PIPE-096",
+    "QUEUE-130",
+    "BASE-023",
+    "CLU-170",
+    "CLU-171",
+)
 async def test_a_foreign_queue_is_taken_in(tmp_path: Path) -> None:
     lost = tmp_path / "lost"
     async with living(lost) as house:

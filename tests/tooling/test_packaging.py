@@ -130,8 +130,23 @@ def test_the_program_is_installed_under_one_directory(archive: Path, tmp_path: P
     said = install(archive, root)
     assert "8010" in said and "account.settings" in said
     started_by = ["etc/init.d/pillarbox", "etc/systemd/system/pillarbox.service"]
-    assert [name for name in files(root) if name not in started_by] == ["opt/pillarbox/pillarbox"]
+    installed = ["opt/pillarbox/mail", "opt/pillarbox/pillarbox", "opt/pillarbox/sendmail"]
+    assert [name for name in files(root) if name not in started_by] == installed
     assert os.access(root / "etc/init.d/pillarbox", os.X_OK)
+
+
+@pytest.mark.feature("INST-063", "MISC-054")
+def test_mail_and_sendmail_stand_beside_those_of_the_system(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    system = root / "usr" / "sbin" / "sendmail"
+    system.parent.mkdir(parents=True)
+    system.write_text("the system's")
+    (archive / "pillarbox" / "pillarbox").write_text('#!/bin/sh\nbasename "$0"\n')
+    install(archive, root)
+    for name in ("mail", "sendmail"):
+        called = subprocess.run([root / "opt/pillarbox" / name], capture_output=True, text=True, timeout=20)
+        assert called.stdout.strip() == name
+    assert system.read_text() == "the system's"
 
 
 @pytest.mark.feature("INST-058", "BASE-007")
