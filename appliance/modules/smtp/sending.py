@@ -21,7 +21,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.sessions import Session, Sessions
 from appliance.kernel.statistics import Statistics
-from appliance.kernel.tasks import TaskStatus
+from appliance.kernel.tasks import Pace, TaskStatus
 from appliance.modules.smtp.connecting import Connector, Unreachable
 from appliance.modules.smtp.dialogue import Answers, Dialogue, Disconnected, Sending
 from appliance.modules.smtp.dialogue import Refused as Declined
@@ -102,6 +102,8 @@ class SmtpSender:
         self._sending_address = sending_address
         self._keeper = Keeper(lambda: line.unlimited, self._room)
         self._open = 0
+        #: The addresses that queues of their own have been made for.
+        self._dedicated: set[str] = set()
         self._warn_words: Sequence[str] = ()
         self._warn_ages: tuple[int, ...] = ()
         self._active: dict[str, int] = {}
@@ -120,7 +122,9 @@ class SmtpSender:
         """The queues of a host that have mail, those for our dedicated addresses too."""
         if self._queues is None:
             return []
-        return [queue for queue in self._queues.all(MODULE) if split_queue(queue.host)[1] == host]
+        names = (host, *(dedicated_queue(address, host) for address in self._dedicated))
+        found = (self._queues.get(MODULE, name) for name in names)
+        return [queue for queue in found if queue is not None and len(queue)]
 
     def release(self, host: str) -> bool:
         """Start the queues of a host, whatever holds them back; whether there was one (ETRN, RELEASESMTPQUEUE)."""
@@ -176,7 +180,10 @@ class SmtpSender:
         source, received = message.source, message.source.local_address
         owner = (source.account or message.sender).rpartition("@")[2]
         address = self._sending_address(owner, received) if owner else ""
-        return replace(route, host=dedicated_queue(address, route.host)) if address else route
+        if not address:
+            return route
+        self._dedicated.add(address)
+        return replace(route, host=dedicated_queue(address, route.host))
 
     def warn_after(self, host: str) -> Sequence[int]:
         """Send Warnings After."""
@@ -201,21 +208,23 @@ class SmtpSender:
                     await trio.sleep(_LOOK)
                     is_open = self._line.window_open()
                     if is_open and not was_open:
-                        self._window_opens()
+                        await self._window_opens()
                     elif self._active:
                         self._reconsider()
                     was_open = is_open
         finally:
             end()
 
-    def _window_opens(self) -> None:
+    async def _window_opens(self) -> None:
         """What waits because of an attempt in an earlier window is tried in this one, which may be short."""
         if self._queues is None:
             return
         self._log.low("a window of the schedule opens")
+        step = Pace()
         for queue in self._queues.all(MODULE):
             if not queue.held and not queue.active:
                 queue.clear_delays()
+            await step.step()
         self._reconsider()
 
     def _changed(self, keys: frozenset[str]) -> None:
@@ -379,16 +388,22 @@ class SmtpSender:
         """One transaction; answers the recipients for whom another one is to be made at once."""
         message = entry.message
         sender = Path(*split_address(message.sender))
-        if not dialogue.utf8:
+        envelopes = [_envelope(recipient) for recipient in recipients]
+        if not dialogue.utf8 and (sender.is_utf8 or any(path.is_utf8 for path, _, _ in envelopes)):
             # RFC 6531, 3.2: such an address has no other form.
-            foreign = [one for one in recipients if sender.is_utf8 or _envelope(one)[0].is_utf8]
+            foreign = [
+                one
+                for one, envelope in zip(recipients, envelopes, strict=True)
+                if sender.is_utf8 or envelope[0].is_utf8
+            ]
             entry.finish(foreign, Outcome(Kind.FAILED, "5.6.7", f"{name} does not take international addresses", name))
             recipients = [one for one in recipients if one not in foreign]
             if not recipients:
                 return []
+            envelopes = [_envelope(recipient) for recipient in recipients]
         sending = Sending(
             sender,
-            [_envelope(recipient) for recipient in recipients],
+            envelopes,
             size=message.wire_size + len(message.added_header),
             ret=message.ret,
             envid=message.envid,
