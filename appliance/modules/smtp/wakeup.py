@@ -42,6 +42,9 @@ METHODS: Final = ("CRAM-MD5", "LOGIN", "PLAIN")
 NO_MAIL: Final = 453
 
 _LEAST: Final = 10.0
+#: Seconds to the next try after a failure, and how often it is so soon.
+_SOONER: Final = 60.0
+_TRIES: Final = 3
 _MOST_DOMAINS: Final = 100
 _SECTION: Final = "SMTP"
 
@@ -92,6 +95,7 @@ class WakeupClient:
         self._changed = trio.Event()
         self._connected = False
         self._begun = 0.0
+        self._failures = 0
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Wake the host up at the period of the settings, beginning now; a component."""
@@ -105,7 +109,7 @@ class WakeupClient:
                     period = self.settings[WAKEUP_PERIOD]
                     if period and self.settings[WAKEUP_HOST].strip():
                         await self.wake()
-                        left = self._begun + max(_LEAST, period) - trio.current_time()
+                        left = self._begun + max(_LEAST, self._pause(period)) - trio.current_time()
                     else:
                         left = float("inf")
                     with trio.move_on_after(max(0.0, left)):
@@ -113,6 +117,14 @@ class WakeupClient:
         finally:
             self._nursery = None
             end()
+
+    def _pause(self, period: int) -> float:
+        """Seconds to the next one: after a failure it may be sooner, because the line may just be coming up."""
+        if self.last is None or self.last.good:
+            self._failures = 0
+            return period
+        self._failures += 1
+        return min(period, _SOONER) if self._failures <= _TRIES else period
 
     def _look(self, keys: frozenset[str]) -> None:
         if keys & {WAKEUP_PERIOD.key, WAKEUP_HOST.key}:
