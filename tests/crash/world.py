@@ -87,9 +87,16 @@ class World:
 
 @asynccontextmanager
 async def living(
-    base: Path, disk: Disk | None = None, *, orderly: bool = True, later: float = 0, segment_size: int = 1 << 18
+    base: Path,
+    disk: Disk | None = None,
+    *,
+    orderly: bool = True,
+    later: float = 0,
+    segment_size: int = 1 << 18,
+    recover: Callable[[World], Awaitable[None]] | None = None,
 ) -> AsyncIterator[World]:
-    """A life on this base directory, which `prepare` has made. `orderly` False: it ends as by SIGKILL."""
+    """A life on this base directory, which `prepare` has made. `orderly` False: it ends as by SIGKILL. `recover` is awaited
+    when it is known what survived, and before anything of it goes on."""
     disk = disk or InLoopDisk()
     world = World()
     world.log = MemoryLog(4)
@@ -123,6 +130,8 @@ async def living(
             await inner.start(accounts.run)
             async with trio.open_nursery() as innermost:
                 await innermost.start(transfer.run)
+                if recover is not None:
+                    await recover(world)
                 transfer.start()
                 yield world
                 innermost.cancel_scope.cancel()
