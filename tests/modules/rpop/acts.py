@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import trio
 
 from appliance.formats.data import Value, render
+from appliance.kernel.operations import Caller
+from appliance.router.route import Purpose, Refused, Route
 from tests.modules.rpop.remote import HOST, RemoteImap, RemotePop
 from tests.server.conftest import House, until
 
@@ -75,3 +77,14 @@ async def subjects(house: House, name: str, count: int) -> list[str]:
 
     await until(there)
     return found
+
+
+class Router:
+    """Knows ann and a name that it cannot tell now."""
+
+    async def route(self, address: str, purpose: Purpose, caller: Caller | None = None) -> Route:
+        if address.startswith("later"):
+            raise Refused("busy", permanent=False)
+        if address.endswith("@box.test"):
+            return Route("LOCAL", address, address.partition("@")[0], address)
+        raise Refused("unknown")

@@ -246,3 +246,25 @@ async def test_a_poll_of_a_record_that_is_taken_away_ends_first(
         await desk.records("alice", record("a", "1h"))
         await trio.sleep(200)
     assert [at for at, _ in desk.polls.seen] == [0, 10] and desk.polls.most == 1
+
+
+async def test_the_journal_keeps_what_the_memory_does_not_know_yet(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    needs = desk.scheduler._needs
+    seen: list[tuple[int | None, int | None]] = []
+
+    async def submit(poll: Poll) -> None:
+        before = needs()
+        poll.submitting()
+        poll.memory.add("u1", 7)
+        seen.append((before, needs()))
+
+    desk.polls.act = submit
+    assert needs() == 0  # nothing may go before the marks of the journal are merged
+    await desk.records("alice", record("a"))
+    position = desk.office.journal.position
+    async with desk.running():
+        await trio.sleep(1)
+        assert needs() is None
+    assert seen == [(None, position)]

@@ -12,7 +12,7 @@ from appliance.kernel.operations import Caller
 from appliance.modules.rpop.distribution import Distribution
 from appliance.modules.rpop.records import read
 from appliance.router.route import Purpose, Refused, Route
-from tests.modules.rpop.acts import collect, idle, poll, record, state, subjects, unified
+from tests.modules.rpop.acts import Router, collect, idle, poll, record, state, subjects, unified
 from tests.modules.rpop.remote import RemotePop, serving
 from tests.server.conftest import POSTMASTER, House, Refusal, until
 
@@ -218,17 +218,6 @@ async def test_the_table_by_command(box: House, remote: RemotePop) -> None:
         await (await box.cli("ann", "pw"))("GetUnifiedRPOP")
     await unified(box)
     assert await state(box) == []
-
-
-class Router:
-    """Knows ann and a name that it cannot tell now."""
-
-    async def route(self, address: str, purpose: Purpose, caller: Caller | None = None) -> Route:
-        if address.startswith("later"):
-            raise Refused("busy", permanent=False)
-        if address.endswith("@box.test"):
-            return Route("LOCAL", address, address.partition("@")[0], address)
-        raise Refused("unknown")
 
 
 @given(
