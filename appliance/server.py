@@ -296,7 +296,7 @@ class Server:
             self.supervisor.accepting.append(listener.stop_accepting)
             await start(listener.name, listener.run)
         await start("SMTP wake-ups", self.smtp.wakeup.run)
-        self.supervisor.checkpoint.append(self.accounts.checkpoint)
+        self.supervisor.checkpoint += [self.accounts.checkpoint, self.local.counting.save]
         self.ready.set()
 
     async def _addresses_of(self, domain: str, by_mx: bool) -> list[str]:
@@ -618,6 +618,7 @@ class Server:
         DomainSecurity(self.domains, self.clock).declare(operations)
         self.router.declare(operations)
         self.transfer.declare(operations)
+        self.local.counting.declare(operations)
         self.rpop.declare(operations)
         self.filters.declare(operations)
         self.pipe.declare(operations)

@@ -169,3 +169,38 @@ async def test_groups_and_forwarders_need_their_rights(house: House) -> None:
         await chief(command)
     with pytest.raises(Refusal, match="right"):
         await chief('CreateGroup "team@box.test"')
+
+
+@pytest.mark.feature("LOCAL-076", "CLI-212", "CLI-213", "CLI-214", "CLI-215", "CLI-216", "CLI-217")
+async def test_what_accounts_and_domains_receive_is_counted_if_wanted(house: House) -> None:
+    cli = await house.cli()
+    own = await house.cli("ann", PASSWORD)
+    await house.mail("ann@box.test")
+    await arrived(house, "ann", 1)
+    assert await cli('GetAccountStat "ann"') == {} and await cli('GetDomainStat "box.test"') == {}
+    await house.update("LOCAL", CollectStatistics="YES")
+    await house.mail("ann@box.test")
+    await house.mail("bob@box.test")
+    await arrived(house, "ann", 2)
+    await arrived(house, "bob", 1)
+
+    async def counted() -> bool:
+        return await cli('GetDomainStat "box.test" KEY MessagesReceived') == "2"
+
+    await until(counted)
+    (size,) = [len(text.replace("\n", "\r\n")) for text in (await house.inbox("ann"))[1:]]
+    found = await own("GetAccountStat * ")
+    assert isinstance(found, dict) and found["MessagesReceived"] == "1" and len(str(found["StatReset"])) > 10
+    assert 100 < int(str(found["BytesReceived"])) <= size
+    assert await own("GetAccountStat ann KEY MessagesReceived") == "1"
+    assert await cli("GetAccountStat ann KEY Nothing") == ""
+    with pytest.raises(Refusal):
+        await own("ResetAccountStat ann")
+    await cli("ResetAccountStat ann KEY BytesReceived")
+    assert await cli("GetAccountStat ann KEY BytesReceived") == "0"
+    assert await cli("GetAccountStat ann KEY MessagesReceived") == "1"
+    await cli("ResetAccountStat ann")
+    assert await cli("GetAccountStat ann KEY MessagesReceived") == "0"
+    await cli('ResetDomainStat "box.test"')
+    assert await cli('GetDomainStat "box.test" KEY MessagesReceived') == "0"
+    assert await cli("GetAccountStat bob KEY MessagesReceived") == "1"

@@ -25,6 +25,7 @@ from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.strings import Strings
 from appliance.modules.local.content import added_header, content_of, envelope_addresses
+from appliance.modules.local.counting import Counting
 from appliance.modules.local.distribution import Distribution
 from appliance.modules.local.flow import FlowControl
 from appliance.modules.local.following import Following
@@ -102,6 +103,7 @@ class LocalModule:
         self.clock = clock
         self.strings = strings
         self._flow = FlowControl(settings, clock)
+        self.counting = Counting(domains, settings, accounts, clock, logger)
         self._to_all = Distribution(domains, accounts, transfer, logger, clock, strings)
         strings.declare_all(TEXTS)
         statistics = statistics or Statistics()
@@ -217,10 +219,12 @@ class LocalModule:
                 results = [error]
         else:
             results = await self.accounts.deliver_all(account, [job.delivery for job in jobs])
+        received: list[int] = []
         for job, result in zip(jobs, results, strict=True):
             if isinstance(result, AccountError):
                 self._refused(account, job, result)
                 continue
+            received.append(job.entry.message.wire_size)
             message = job.entry.message
             outcome = job.outcome or Outcome(Kind.DELIVERED, "2.0.0", self.strings.text("LocalDelivered"))
             job.entry.finish(job.recipients, outcome, Stored(account.full_name, result.record))
@@ -231,6 +235,8 @@ class LocalModule:
                 self._bytes.add(message.size)
             if self.log.enabled(4):
                 self.log.low("[%d] stored in %s", message.id, account.full_name)
+        if received:
+            await self.counting.count(account, received)
 
     async def _prepare(self, account: Account, entry: QueueEntry, jobs: list[_Job]) -> None:
         """The deliveries of an entry: one, unless a mailbox is addressed or the account is unified for some of them only."""

@@ -19,6 +19,7 @@ FLOW_PERIOD = Setting("FlowPeriod", Time(1), 15, "messages within", _QUEUE)
 ALERT_ON = Setting("SendAlerts", YesNo(), True, "Send Alerts", _ALERTS)
 ALERT_PERCENT = Setting("AlertPercent", Number(1, 100), 75, "if an account is full by (percent)", _ALERTS)
 ALERT_TEXT = Setting("AlertText", Text(limit=1000), "account is over quota", "Alert Text", _ALERTS)
+COLLECT = Setting("CollectStatistics", YesNo(), False, "Collect Account Statistics", "Statistics")
 ENVELOPE_FIELD = Setting("EnvelopeField", Text(limit=64), "X-Real-To", "Envelope Recipients field", _ROUTING)
 ALWAYS_ADD = Setting("AlwaysAddEnvelope", YesNo(), False, "Always Add", _ROUTING)
 DIRECT_MAILBOX = Setting("DirectMailbox", YesNo(), True, "Direct Mailbox (mailbox#account)", _ROUTING)
@@ -50,6 +51,7 @@ LOCAL = Group(
         ALERT_ON,
         ALERT_PERCENT,
         ALERT_TEXT,
+        COLLECT,
         ENVELOPE_FIELD,
         ALWAYS_ADD,
         DIRECT_MAILBOX,
