@@ -17,7 +17,11 @@ from appliance.modules.smtp.protection.settings import DEVICE_ADDRESSES, DEVICE_
 from appliance.transfer.outflow import Rates
 
 _FROM: Final = re.compile(rb"^From[ \t]*:[^\n]*(?:\n[ \t][^\n]*)*\n", re.IGNORECASE | re.MULTILINE)
-_DISPLAY: Final = re.compile(rb'^From[ \t]*:[ \t]*("[^"\\\n<>]{1,100}"|[A-Za-z0-9 _.-]{1,100}?)[ \t]*<', re.IGNORECASE)
+#: A From field of one address, with or without a display name that holds no other.
+_ONE_ADDRESS: Final = re.compile(
+    rb'^From[ \t]*:[ \t]*(?:(?:"[^"\\\n<>@]*"|[^"<>@,\n]*?)[ \t]*<([^<>\s,"]+)>|([^<>\s,"]+))[ \t]*\n\Z', re.IGNORECASE
+)
+_DISPLAY: Final = re.compile(rb'^From[ \t]*:[ \t]*("[^"@\\\n<>]{1,100}"|[A-Za-z0-9 _.-]{1,100}?)[ \t]*<', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,12 @@ def forced_from(piece: bytes, sender: str) -> bytes:
     if found is None:
         return b"From: <%s>\n" % address + piece
     field = found[0]
-    if address.lower() in field.lower():
+    spoken = _ONE_ADDRESS.match(field)
+    if (
+        spoken is not None
+        and (spoken[1] or spoken[2]).lower() == address.lower()
+        and not _FROM.search(header, found.end())
+    ):
         return piece
     display = _DISPLAY.match(field)
     name = display[1].strip() + b" " if display is not None else b""
