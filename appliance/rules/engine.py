@@ -8,7 +8,7 @@ store never loses a message.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from appliance.kernel.log import Logger
 from appliance.rules.actions import parse_marks
@@ -17,9 +17,10 @@ from appliance.rules.model import Action
 from appliance.rules.ruling import Ruling
 from appliance.rules.subject import Subject
 
-__all__ = ["ActionFailed", "Doer", "Run", "process"]
+__all__ = ["FAILED", "ActionFailed", "Doer", "Run", "process"]
 
-FAILED = "automated processing failed"
+FAILED: Final = "automated processing failed"
+"""The text of a rejection that no rule worded; what the sender reads is an entry of the server's strings."""
 
 
 class ActionFailed(Exception):

@@ -14,13 +14,14 @@ from appliance.formats.data import Value
 from appliance.kernel.clock import Clock
 from appliance.kernel.log import Logger
 from appliance.kernel.settings import Storage
+from appliance.kernel.strings import Strings
 from appliance.objects import declarations as d
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
 from appliance.router.route import Refused, Route
 from appliance.rules.compiling import RuleSet, check_set, compile_set, merge
 from appliance.rules.doing import Doing, Workshop, header_of
-from appliance.rules.engine import Run, process
+from appliance.rules.engine import FAILED, Run, process
 from appliance.rules.lists import StringLists
 from appliance.rules.model import Level
 from appliance.rules.outgoing import Identity
@@ -30,9 +31,12 @@ from appliance.rules.subject import Envelope, Subject
 from appliance.transfer.enqueuer import Verdict
 from appliance.transfer.message import QueuedMessage, Recipient
 
-__all__ = ["REJECTED", "Rules"]
+__all__ = ["TEXTS", "Rules"]
 
-REJECTED: Final = "the message is rejected by a rule"
+TEXTS: Final = {
+    "RuleRejected": "the message is rejected by a rule",
+    "RuleFailed": "automated processing failed",
+}
 _KEY: Final = "Rules"
 _SERVER: Final = "server"
 
@@ -58,8 +62,11 @@ class Rules:
         host: Callable[[], str],
         server_log: Logger,
         account_log: Logger,
+        strings: Strings | None = None,
     ) -> None:
         self.shop = shop
+        self._strings = strings or Strings()
+        self._strings.declare_all(TEXTS)
         self.changed: Callable[[bool], None] = lambda some: None
         self._routing = routing
         self._storage = storage
@@ -217,7 +224,7 @@ class Rules:
         if ruling.action == "discard":
             return Verdict("discard", added_header=ruling.added)
         if ruling.action == "reject":
-            return Verdict("reject", ruling.text or REJECTED, ruling.added)
+            return Verdict("reject", self._text(ruling), ruling.added)
         if ruling.action == "later":
             return Verdict("later", ruling.text)
         return Verdict(added_header=ruling.added, fired=bool(run.fired))
@@ -231,9 +238,15 @@ class Rules:
         run = Run(message.id, account.full_name, subject)
         doing = Doing(self.shop, message, self.account_identity(account), account, self._account_log)
         ruling = await process(run, rules, doing, self._account_log)
-        if ruling.action == "reject" and not ruling.text:
-            ruling.text = REJECTED
+        if ruling.action == "reject":
+            ruling.text = self._text(ruling)
         return ruling
+
+    def _text(self, ruling: Ruling) -> str:
+        """What the sender is told of a rejection."""
+        if ruling.text == FAILED:
+            return self._strings.text("RuleFailed")
+        return ruling.text or self._strings.text("RuleRejected")
 
 
 def _original(recipient: Recipient) -> str:
