@@ -601,6 +601,7 @@ class Server:
             self.host,
             self.log.source("ENQUEUERRULES", lambda: self.queue_settings[ENQUEUER_LOG]),
             self.log.source("LOCAL", lambda: self.local_settings[LOCAL_LOG]),
+            self.strings,
         )
 
         def changed(some: bool) -> None:
