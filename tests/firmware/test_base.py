@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,27 @@ def test_a_base_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BaseError, match="file"):
         prepare(str(tmp_path / "file/base"))
+
+
+@pytest.mark.feature("PIPE-020")
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, setpriv"
+)
+def test_only_members_of_the_group_put_files_into_submitted() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o755)
+        base = os.path.join(place, "base")
+        prepare(base)
+
+        def act(group: str, script: str) -> int:
+            words = ["setpriv", "--reuid=nobody", f"--regid={group}", "--clear-groups", "sh", "-c", script]
+            return subprocess.run(words, cwd=place, capture_output=True, timeout=20).returncode
+
+        folder = os.path.join(base, "Submitted")
+        assert act("mail", f"umask 007; echo x > {folder}/a.tmp && mv {folder}/a.tmp {folder}/a.sub") == 0
+        assert os.stat(os.path.join(folder, "a.sub")).st_mode & 0o777 == 0o660
+        assert act("nogroup", f"echo x > {folder}/b.sub") != 0
+        with open(os.path.join(folder, "c.sub"), "w") as ours:
+            ours.write("x")
+        assert act("mail", f"rm -f {folder}/c.sub") != 0 and act("mail", f"ls {folder}") != 0
+        assert sorted(os.listdir(folder)) == ["a.sub", "c.sub"]
