@@ -99,7 +99,7 @@ from appliance.transfer.reports import TEXTS as REPORT_TEXTS
 from appliance.transfer.settings import ENQUEUER_LOG, ENQUEUER_PROCESSORS, QUEUE, TEMPFILES
 from appliance.transfer.transfer import Transfer
 
-GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG))
+GENERAL = Group("General", "General", (d.MAIN_DOMAIN, CRASH_RECOVERY, INTERNALS_LOG, d.CONSERVATIVE))
 
 #: Seconds that the end of the transfer may take.
 _CLOSE = 2.0
@@ -408,6 +408,7 @@ class Server:
             loopback=self.options.loopback,
         )
         self.alerts.nearly_full = self._nearly_full
+        self.accounts.shared.conservative = lambda: self.general[d.CONSERVATIVE]
         self.accounts.shared.safe = self.transfer.safe
         self.transfer.spool.make_safe = self.accounts.make_safe
         self.domains.lifecycle.participants.append(self.accounts)

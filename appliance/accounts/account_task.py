@@ -284,6 +284,8 @@ class AccountTask:
                     break
             if batch:
                 await self._handle(batch)
+                if self.state.info_stale and self.state.shared.conservative():
+                    await self._write_info()
                 continue
             # Closing leaves the state as good as it was, so who comes meanwhile, or a disk that is full, just keeps it open.
             done = await self._shut()
@@ -292,6 +294,12 @@ class AccountTask:
                 return
             self.closing = False
             self._tell()
+
+    async def _write_info(self) -> None:
+        try:
+            await self.state.save_info()
+        except OSError as error:
+            self.state.log.failure("%s: account.info cannot be written: %s", self.account.full_name, error)
 
     async def _handle(self, batch: list[Request]) -> None:
         """In their order; deliveries that stand together are one write, and so are messages that clients append."""

@@ -19,6 +19,7 @@ from appliance.accounts.state import State
 from appliance.accounts.untold import keep
 from appliance.accounts.writing import check_quota, keyword_bits, settle
 from appliance.formats.wire import wire_size
+from appliance.kernel.disk import LONG
 from appliance.kernel.files import Files
 from appliance.kernel.tasks import pace
 from appliance.mailstore.external import ExternalStore
@@ -222,7 +223,7 @@ async def copy(
             if not len(records) % _PACE:
                 await pace()
         try:
-            made, size = await state.shared.disk.run(_copy, source.store, founds, box.store, box.size, records)
+            made, size = await state.shared.disk.run_in(LONG, _copy, source.store, founds, box.store, box.size, records)
             break
         except Changed:
             if attempt == 2:

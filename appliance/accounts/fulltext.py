@@ -13,6 +13,7 @@ from typing import Final
 from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.state import State
+from appliance.kernel.disk import LONG
 from appliance.kernel.files import Files
 from appliance.mailstore import fulltext
 from appliance.mailstore.external import ExternalStore
@@ -80,7 +81,7 @@ async def _take_in(state: State, box: Box) -> None:
         upto = founds[-1].uid if end < len(table) else box.uidnext - 1
         work = partial(fulltext.add, store=box.store, box=info.id, validity=info.validity, founds=founds, upto=upto)
         try:
-            await disk.run(_add, work, _path(state))
+            await disk.run_in(LONG, _add, work, _path(state))
         except FileNotFoundError:
             return  # flags of an .mdir message were changed meanwhile: next time
     box.searched = max(box.searched, upto)

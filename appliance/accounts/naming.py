@@ -50,6 +50,7 @@ async def create(state: State, session: Session, name: str) -> None:
     need_outer(state, session, stem)
     if stem in state.boxes or (folder_only and stem in state.folders):
         raise AccountError("ALREADYEXISTS", "The mailbox exists")
+    need_room(state, stem)
     limit = state.account.settings[d.MAX_MAILBOXES]
     if not folder_only and limit is not None and len(state.boxes) >= limit:
         raise AccountError("LIMIT", "The account may not have more mailboxes")
@@ -63,6 +64,21 @@ async def create(state: State, session: Session, name: str) -> None:
         if outer is not None:
             made.info.acl = dict(outer.info.acl)
         await state.save_info()
+
+
+def need_room(state: State, name: str, leaving: str = "") -> None:
+    """ALREADYEXISTS on a file system that does not tell letters by case, if a name or an outer one differs from an existing one
+    by case only; `leaving`: what goes away with its subtree."""
+    if not state.caseless:
+        return
+    known = {}
+    for other in (*state.boxes, *state.folders):
+        if not leaving or not (other == leaving or other.startswith(leaving + "/")):
+            for one in (other, *names.outer(other)):
+                known[one.casefold()] = one
+    for one in (name, *names.outer(name)):
+        if known.get(one.casefold(), one) != one:
+            raise AccountError("ALREADYEXISTS", "There is a mailbox whose name differs in case only")
 
 
 async def _make_folders(state: State, folders: list[str]) -> None:
@@ -160,6 +176,7 @@ async def rename(state: State, session: Session, old: str, new: str, subtree: bo
         raise AccountError("CANNOT", "A mailbox cannot be moved below itself")
     if old not in state.boxes and not subtree:
         raise AccountError("NONEXISTENT", "There is no such mailbox")
+    need_room(state, new, old)
     await state.barrier()
     await _make_folders(state, names.outer(new))
     moves: list[tuple[str, str]] = []

@@ -10,8 +10,8 @@ Everything here runs in the account's own task, one request after the other; rea
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,9 +19,10 @@ from appliance.accounts.box import Box
 from appliance.accounts.client import AccountError
 from appliance.accounts.frames import Safe, Writing
 from appliance.accounts.indexing import close_index, drop_index, drop_search, extend_index, index_box, keep_texts
+from appliance.accounts.jobs import changed, compact, create, look, settle, stamps, sync
 from appliance.kernel.clock import Clock
-from appliance.kernel.disk import SYNC, Disk
-from appliance.kernel.files import FILE_MODE, Files
+from appliance.kernel.disk import LONG, SYNC, Disk
+from appliance.kernel.files import FILE_MODE
 from appliance.kernel.journal import Journal, Position, Ticket
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Notices
@@ -29,11 +30,10 @@ from appliance.mailstore import names
 from appliance.mailstore.external import ExternalStore
 from appliance.mailstore.index import IndexPool
 from appliance.mailstore.info import Info, InfoDamaged
-from appliance.mailstore.loading import Loaded, load, open_store, stamp_of
+from appliance.mailstore.loading import Loaded, load, open_store
 from appliance.mailstore.mbox import MboxStore
 from appliance.mailstore.mdir import MdirStore
-from appliance.mailstore.store import Store
-from appliance.mailstore.table import Counts, Table
+from appliance.mailstore.table import Counts
 from appliance.objects import declarations as d
 from appliance.objects.domain import MAILDIR, MULTI, TEXT, Account
 
@@ -64,6 +64,8 @@ class Shared:
     pool: IndexPool
     #: Told about each K that is durable: the account's full name and the position of the K.
     safe: Callable[[str, Position], None] = lambda name, position: None
+    #: Whether `account.info` is to be written at each change.
+    conservative: Callable[[], bool] = lambda: False
     #: Told how many bytes were written.
     wrote: Callable[[int], None] = lambda size: None
 
@@ -82,6 +84,8 @@ class State:
         self.new = False
         self.boxes: dict[str, Box] = {}
         self.folders: set[str] = set()
+        #: The file system does not tell names by the case of their letters.
+        self.caseless = False
         #: Wire bytes of all messages.
         self.used = 0
         #: Marks in memory are ahead of the file.
@@ -160,17 +164,14 @@ class State:
         await self.peek()
         for box in self.boxes.values():
             if not box.stamped:
-                try:
+                with suppress(AccountError):  # one that cannot be read, which is logged, does not cost the others
                     await self.read(box)
-                except AccountError:
-                    if not isinstance(box.store, ExternalStore):
-                        raise  # else another program holds it: the account is of use all the same
         self.used = sum(box.info.size for box in self.boxes.values())
 
     async def peek(self) -> None:
         """`account.info` and the mailboxes that there are, without a look into them. OSError."""
         await self.account.ready()
-        data, found, folders, stamps = await self.shared.disk.run(_look, self)
+        data, found, folders, stamps, self.caseless = await self.shared.disk.run(look, self)
         damaged = data is None
         if data is not None:
             try:
@@ -206,7 +207,7 @@ class State:
     async def add_box(self, name: str, ending: str) -> Box:
         """Make the mailbox on disk and in memory; `save_info` makes it durable."""
         store = self.store_of(name, ending)
-        stamp = await self.shared.disk.run(_create, store)
+        stamp = await self.shared.disk.run(create, store)
         box = Box(name, store, self.info.new_box(int(self.shared.clock.now())), stamp)
         box.info.file_size, box.info.file_time = stamp
         box.loaded = box.stamped = True
@@ -221,8 +222,8 @@ class State:
             return
         info = box.info
         try:
-            loaded = await self.shared.disk.run(
-                load, box.store, self.shared.pool, self.index_path, info.id, info.generation
+            loaded = await self.shared.disk.run_in(
+                LONG, load, box.store, self.shared.pool, self.index_path, info.id, info.generation
             )
         except OSError as error:
             self.log.failure("%s: mailbox %s cannot be read: %s", self.name, box.name, error)
@@ -262,7 +263,7 @@ class State:
         if complete and box.stamped:
             highest_modseq = loaded.modseq  # nothing to find out that is not known
         else:
-            highest_modseq, counts = await self.shared.disk.run(_settle, table, box.modseq, box.info.recent_from)
+            highest_modseq, counts = await self.shared.disk.run(settle, table, box.modseq, box.info.recent_from)
         box.table = table
         if box.modseq < highest_modseq:
             box.modseq = highest_modseq
@@ -307,7 +308,7 @@ class State:
         if box is None or not box.loaded or not isinstance(box.store, ExternalStore):
             return
         try:
-            if await self.shared.disk.run(_changed, box.store):
+            if await self.shared.disk.run(changed, box.store):
                 await self.reread(box)
         except OSError:
             pass  # it is locked, or gone for now: the next look will tell
@@ -370,10 +371,10 @@ class State:
             or self.unsafe_from is not None
             or any(b.dirty for b in self.boxes.values())
         ):
-            stamps = await self.shared.disk.run(_stamps, [(box.name, box.store) for box in self.boxes.values()])
+            now = await self.shared.disk.run(stamps, [(box.name, box.store) for box in self.boxes.values()])
             for box in self.boxes.values():
                 info = box.info
-                info.file_size, info.file_time = stamps.get(box.name, (-1, 0.0))
+                info.file_size, info.file_time = now.get(box.name, (-1, 0.0))
                 if not isinstance(box.store, MdirStore) and info.file_size != box.size:
                     info.file_size = -1
                 info.uid_mark, info.modseq_mark = box.uidnext, box.modseq + 1
@@ -441,7 +442,7 @@ class State:
         """What was stored in these mailboxes is on disk. Raises SyncFailed, which is final for the process."""
         if boxes:
             try:
-                await self.shared.disk.run_in(SYNC, _sync, [box.store for box in boxes])
+                await self.shared.disk.run_in(SYNC, sync, [box.store for box in boxes])
             except OSError as error:
                 raise SyncFailed(f"{self.name}: a mailbox cannot be made durable: {error}") from error
             for box in boxes:
@@ -508,7 +509,7 @@ class State:
     async def rewrite(self, box: Box, without: set[int]) -> None:
         """Write an .mbox anew without what is expunged and the messages at these places; behind a barrier, no readers."""
         with box.moving():
-            box.table.places, stamp = await self.shared.disk.run(_compact, box.store, without, box.table.places)
+            box.table.places, stamp = await self.shared.disk.run_in(LONG, compact, box.store, without, box.table.places)
             box.untold.clear()
             box.info.generation += 1
             box.info.dead = 0
@@ -556,71 +557,3 @@ class State:
             return names.normal(name)
         except names.BadName as error:
             raise AccountError("BADNAME", str(error)) from error
-
-
-# -- jobs ---------------------------------------------------------------------------------------------------------
-
-
-def _look(files: Files, state: State) -> tuple[bytes | None, dict[str, str], list[str], dict[str, tuple[int, float]]]:
-    account = state.account
-    data: bytes | None = None
-    try:
-        data = files.read_bytes(account.file("info"))
-    except FileNotFoundError:
-        pass
-    directory, _, prefix = account.file("").rpartition("/")
-    for entry in files.listdir(directory):
-        if entry.startswith(prefix) and entry.endswith(".tmp") and entry[len(prefix) : -4].isdecimal():
-            files.unlink(f"{directory}/{entry}")
-    found: dict[str, str] = {}
-    folders: list[str] = []
-    if state.single:
-        ending = ".mbox" if account.kind == TEXT else ".mdir"
-        if files.exists(account.file(ending[1:])):
-            found[names.INBOX] = ending
-    else:
-        found, folders = names.scan(files, account.directory)
-    if state.external:
-        found.pop(names.INBOX, None)
-        if files.exists(state.external):
-            found[names.INBOX] = ".mbox"
-    stamps = {name: stamp_of(files, state.store_of(name, ending)) for name, ending in found.items()}
-    return data, found, folders, stamps
-
-
-def _changed(files: Files, store: ExternalStore) -> bool:
-    return store.changed()
-
-
-def _create(files: Files, store: Store) -> tuple[int, float]:
-    store.create(files)
-    files.sync_directory(store.path.rpartition("/")[0])
-    return stamp_of(files, store)
-
-
-def _sync(files: Files, stores: Iterable[Store]) -> None:
-    for store in stores:
-        try:
-            store.sync(files)
-        except FileNotFoundError:
-            pass  # it was deleted meanwhile
-
-
-def _settle(files: Files, table: Table, modseq: int, recent_from: int) -> tuple[int, Counts]:
-    return table.settle(modseq), table.count(recent_from)
-
-
-def _stamps(files: Files, stores: list[tuple[str, Store]]) -> dict[str, tuple[int, float]]:
-    result = {}
-    for name, store in stores:
-        try:
-            result[name] = stamp_of(files, store)
-        except FileNotFoundError:
-            pass
-    return result
-
-
-def _compact(files: Files, store: Store, without: set[int], old: array[int]) -> tuple[array[int], tuple[int, float]]:
-    assert isinstance(store, MboxStore)
-    places = store.compact(files, without)
-    return array("q", (places.get(place, place) for place in old)), stamp_of(files, store)

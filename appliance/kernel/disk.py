@@ -31,10 +31,11 @@ import trio
 
 from appliance.kernel.files import DIRECTORY_MODE, FILE_MODE, FileInfo, Files, OsFiles
 
-__all__ = ["DELIVERY", "FILES", "JOURNAL", "SYNC", "Disk", "InLoopDisk", "WorkerDisk"]
+__all__ = ["DELIVERY", "FILES", "JOURNAL", "LONG", "SYNC", "Disk", "InLoopDisk", "WorkerDisk"]
 
 FILES: Final = "files"
 SYNC: Final = "sync"
+LONG: Final = "long"
 JOURNAL: Final = "journal"
 DELIVERY: Final = "delivery"
 
@@ -235,11 +236,13 @@ class _Job:
 class _Lane:
     """Jobs that wait, and the threads that serve them; threads are started when they are first needed."""
 
-    __slots__ = ("busy", "pause", "threads", "waiting", "work", "workers")
+    __slots__ = ("alone", "busy", "pause", "threads", "waiting", "work", "workers")
 
-    def __init__(self, workers: int, pause: float = 0.0) -> None:
+    def __init__(self, workers: int, pause: float = 0.0, *, alone: bool = False) -> None:
         self.workers = workers
         self.pause = pause
+        #: Each job has a thread to itself: none waits behind another that was there at the same moment.
+        self.alone = alone
         self.busy = 0
         self.threads = 0
         self.waiting: deque[_Job] = deque()
@@ -264,7 +267,8 @@ def _never(_: object) -> trio.lowlevel.Abort:
 
 
 class WorkerDisk(Disk):
-    """Worker threads: `workers` for ordinary jobs, `sync_workers` for flushes, one for the journal, one for deliveries.
+    """Worker threads: `workers` for ordinary jobs, `sync_workers` for flushes, one for the journal, one for deliveries,
+    two for long jobs.
 
     The threads are its own, because trio's way into a thread (a limiter, a context, a name for each call) costs as much as
     the job; they end when the disk is forgotten.
@@ -277,6 +281,7 @@ class WorkerDisk(Disk):
             SYNC: _Lane(sync_workers),
             JOURNAL: _Lane(1),
             DELIVERY: _Lane(1, LINGER),
+            LONG: _Lane(2, alone=True),
         }
         for lane in self._lanes.values():
             weakref.finalize(self, lane.end)
@@ -288,7 +293,10 @@ class WorkerDisk(Disk):
         queue = self._lanes[lane]
         mine = _Job(job, args, kwargs)
         queue.waiting.append(mine)
-        if queue.busy < queue.workers and len(queue.waiting) == 1:
+        if queue.alone and queue.busy < queue.workers:
+            queue.busy += 1
+            await self._lead(queue)
+        elif queue.busy < queue.workers and len(queue.waiting) == 1:
             # Lead, but first let everybody who is ready in this turn of the loop put his job in.
             queue.busy += 1
             await self._gather(queue)
@@ -318,8 +326,9 @@ class WorkerDisk(Disk):
 
     async def _lead(self, queue: _Lane) -> None:
         """Take everything that waits into a thread, the leader's own job first, then pass the lead on."""
-        batch = tuple(queue.waiting)
-        queue.waiting.clear()
+        batch = (queue.waiting.popleft(),) if queue.alone else tuple(queue.waiting)
+        if not queue.alone:
+            queue.waiting.clear()
         try:
             if queue.threads < queue.busy:
                 threading.Thread(target=_serve, args=(queue.work,), name="disk", daemon=True).start()

@@ -344,7 +344,16 @@ LOGIN_ATTEMPTS = Setting(
 )
 LOGIN_PERIOD = Setting("LoginPeriod", Time(1, 86400), 600, "within", "Login Security")
 HIDE_UNKNOWN = Setting("HideUnknown", YesNo(), True, "Hide Unknown Accounts", "Login Security")
-GENERAL = Group("General", "General", (MAIN_DOMAIN,))
+CONSERVATIVE = Setting(
+    "ConservativeInfoUpdates",
+    YesNo(),
+    False,
+    "Use Conservative Info Updates",
+    "Local Account Options",
+    help="On: what an account knows of its mailboxes is written with each change. Off: together, when there is time; nothing is "
+    "lost by that, it is found out again.",
+)
+GENERAL = Group("General", "General", (MAIN_DOMAIN, CONSERVATIVE))
 ADVERTISE_SECURE = Setting(
     "AdvertiseSecureSASL",
     YesNo(),
