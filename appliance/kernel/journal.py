@@ -125,6 +125,8 @@ class Journal:
     ) -> None:
         self.directory = directory
         self.failed: JournalFailed | None = None
+        self.damaged: list[str] = []
+        """Segments in which the replay missed frames."""
         self.flushes = 0
         """How many flushes have been made."""
         self.commits = 0
@@ -193,13 +195,26 @@ class Journal:
     async def replay(self) -> AsyncIterator[tuple[Position, Frame]]:
         """All frames that survived from earlier epochs, in their order; once, before anything is appended by its owners.
 
-        Damage is quiet here: a torn tail is what a crash leaves. Frames of unknown type are handed out too.
+        A torn tail is what a crash leaves, and is passed over. Where frames are missing though later ones are there, the
+        segment is named in `damaged`. Frames of unknown type are handed out too.
         """
+        before: tuple[Segment, Position] | None = None
         for segment in self._found:
+            if (
+                before is not None
+                and segment.ceiling
+                and before[0].epoch == segment.epoch
+                and before[1] != segment.base
+            ):
+                self.damaged.append(before[0].path)
+            end = segment.base
             for position, frame in await self._disk.run(read_segment, segment):
                 if frame.type == FrameType.MARK:
                     self._take_mark(position, frame.payload)
+                end = position + FRAME_HEAD + len(frame.payload)
                 yield position, frame
+            if segment.ceiling:
+                before = (segment, end)
         self._replayed = True
 
     def segment_of(self, position: Position) -> Segment:

@@ -218,8 +218,17 @@ class Recovery:
         for number in self._replay.gone & files.keys():
             await self.spool.disk.unlink(self.spool.path(number), missing_ok=True)
             del files[number]
+        for path in self.spool.journal.damaged:
+            self.spool.log.failure("%s is damaged, messages may be lost; a copy of it goes to BadFiles", path)
+            try:
+                await self.spool.disk.run(_copy, path, os.path.join(self.bad_files, os.path.basename(path)))
+            except OSError as error:
+                self.spool.log.failure("%s cannot be copied to BadFiles: %s", path, error)
         for position, payload in self._unread:
-            await keep_aside(self.spool.disk, f"{position}.frame", self.bad_files, payload)
+            try:
+                await keep_aside(self.spool.disk, f"{position}.frame", self.bad_files, payload)
+            except OSError as error:
+                self.spool.log.failure("a journal record at %d cannot be put into BadFiles: %s", position, error)
         self._unread.clear()
         self.spool.queue_delays.update(self._replay.queue_delays)
         messages, self._replay.messages = self._replay.messages, {}
@@ -349,6 +358,11 @@ def _from_head(number: int, head: Head, size: int) -> QueuedMessage:
     )
     message.smtputf8, message.ruled = head.smtputf8, head.ruled
     return message
+
+
+def _copy(files: Files, path: str, target: str) -> None:
+    if not files.exists(target):
+        files.copy(path, target)
 
 
 def _make_directories(files: Files, *paths: str) -> None:

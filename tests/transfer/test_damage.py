@@ -178,3 +178,27 @@ def test_status_letters_are_found_again(addresses: list[str], content: bytes) ->
     head, marks = render_head(message)
     data = head + content
     assert tuple(find_marks(lambda size, at: data[at : at + size])) == marks == parse_head(data).marks
+
+
+async def test_a_hole_in_the_journal_is_told(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A torn end is what a crash leaves; frames that are missing in the middle are damage."""
+    async with running(tmp_path, orderly=False, prepare=hold, segment_size=1 << 14) as room:
+        for number in range(9):
+            await room.send(f"u{number}@out.example", text=b"Date: x\n\n" + b"t" * 4000)
+    segments = sorted((tmp_path / "Queue").glob("*-*.jnl"), key=lambda path: int(path.stem.partition("-")[2]))
+    assert len(segments) >= 3
+    whole = tmp_path / "whole"
+    shutil.copytree(tmp_path / "Queue", whole / "Queue")
+    octets = bytearray(segments[0].read_bytes())
+    octets[9000] ^= 1
+    segments[0].write_bytes(bytes(octets))
+    async with running(tmp_path, orderly=False, prepare=hold):
+        await quiet()
+    async with running(tmp_path) as room:
+        await quiet()
+        assert os.listdir(tmp_path / "BadFiles") == [segments[0].name]
+        assert f"{segments[0]} is damaged, messages may be lost" in room.log.text()
+        assert "u8@out.example" in room.smtp.people
+    async with running(whole) as room:
+        await quiet()
+        assert len(room.smtp.people) == 9 and os.listdir(whole / "BadFiles") == []
