@@ -132,7 +132,7 @@ class RpopPages:
         rows = table(await page.perform("ListRPOP"))
         wanted = page.query("filter").lower()
         shown = [self._state(row) for row in rows if not wanted or wanted in " ".join(map(str, row.values())).lower()]
-        shown.sort(key=lambda row: ("polling", "failed", "waiting").index(row["State"]))
+        shown.sort(key=lambda row: ("polling", "failed", "waiting", "off").index(row["State"]))
         channels = table(await page.perform("ListSessions", tag=s.TAG))
         return page.show(
             "rpop_monitor.html", title="RPOP", rows=shown[:LIMIT], count=len(shown), channels=len(channels)
@@ -257,6 +257,8 @@ def _posted(page: Page, before: Sequence[Mapping[str, Value]], *, unified: bool)
                     record[column.key] = page.field(f"{number}.{column.key}")
             elif f"{number}.{column.key}" in page.form:
                 record[column.key] = given
+        if unified and not old and str(record.get(s.PERIOD.key, "")).casefold() in ("", _NEVER):
+            raise OperationError(f"record {number + 1}: choose how often it is polled")
         if record.get(s.PASSWORD.key) == old.get(s.PASSWORD.key) and old and not _same_place(old, record, unified):
             record.pop(s.PASSWORD.key, None)
         records.append(record)

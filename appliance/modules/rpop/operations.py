@@ -160,6 +160,14 @@ def _within_domain(account: Account, records: Sequence[Value], before: Sequence[
         raise OperationError(f"The domain {account.domain.name} may have {limit} remote accounts at most", _WRONG)
 
 
+def _state(entry: Entry) -> str:
+    if entry.running:
+        return "polling"
+    if entry.remote.period is None:
+        return "off"
+    return "failed" if entry.failed is not None else "waiting"
+
+
 def _row(scheduler: Scheduler, entry: Entry) -> Value:
     remote = entry.remote
     next_poll = scheduler.next_poll(entry)
@@ -169,7 +177,7 @@ def _row(scheduler: Scheduler, entry: Entry) -> Value:
         "Host": remote.host,
         "Protocol": remote.protocol,
         "Period": PERIOD.kind.render(remote.period),
-        "State": "polling" if entry.running else "failed" if entry.failed is not None else "waiting",
+        "State": _state(entry),
         "Doing": entry.doing,
         "Last": str(entry.last) if entry.last else "",
         "Error": entry.error,

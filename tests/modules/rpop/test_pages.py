@@ -94,6 +94,8 @@ async def test_the_unified_table_and_the_settings_on_one_page(box: House, remote
         page = await box.page("/Settings/RPOP")
         for word in ("Polling Channels Limit", "Use APOP", "Allow Self-Poll", "Special Header", "Leave"):
             assert word in page.body
+        answer = await box.page("/Settings/RPOP", page.form() | fields(remote, period="never"))
+        assert answer.status == 400 and "how often" in answer.body
         await box.page("/Settings/RPOP", page.form() | fields(remote, special="X-Real-To"))
         assert await subjects(box, "ann", 1) == ["unified"]
         page = await box.page("/Settings/RPOP")
