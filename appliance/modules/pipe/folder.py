@@ -14,6 +14,7 @@ import re
 import stat as modes
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from appliance.formats.dates import format_date_time
@@ -60,6 +61,7 @@ class SubmittedFolder:
         self.directory = os.path.join(base, "Submitted")
         self.taken = 0
         """Messages that came this way since the start."""
+        self._left_over: list[str] = []
         self._disk = disk
         self._transfer = transfer
         self._clock = clock
@@ -82,6 +84,9 @@ class SubmittedFolder:
     async def scan(self) -> int:
         """Submit what is there, oldest first; how many messages."""
         count = 0
+        while self._left_over:
+            await self._disk.unlink(os.path.join(self.directory, self._left_over[-1]), missing_ok=True)
+            self._left_over.pop()
         while True:
             files = await self._disk.run(_look, self.directory)
             if not files:
@@ -90,20 +95,22 @@ class SubmittedFolder:
             numbers = [await self._transfer.spool.new_id() for _ in files]
             pairs = [(file.name, _taken_name(file.name, number)) for file, number in zip(files, numbers, strict=True)]
             there = await self._disk.run_in(SYNC, _claim, self.directory, pairs)
-            done = 0
+            claimed = len(there)
+            if claimed < len(files):
+                self._log.problem("%d files of the Submitted folder cannot be taken", len(files) - claimed)
             for file, number in zip(files, numbers, strict=True):
                 name = _taken_name(file.name, number)
                 if name not in there:
                     continue
                 try:
-                    done += await self._take(file, name, number)
-                except (NoSpace, JournalError, OSError):
-                    rest = [one for one in pairs if one[1] in there]
-                    await self._disk.run(_give_back, self.directory, rest)
+                    count += await self._take(file, name, number)
+                except (NoSpace, JournalError, OSError) as error:
+                    if isinstance(error, JournalError):
+                        there.discard(name)  # nobody knows whether there is a message; the next start does
+                    await self._disk.run(_give_back, self.directory, [one for one in pairs if one[1] in there])
                     raise
                 there.discard(name)
-            count += done
-            if not done and len(files) < BATCH:
+            if claimed < BATCH:
                 return count
 
     async def submit_again(self, name: str) -> bool:
@@ -124,7 +131,12 @@ class SubmittedFolder:
             self._log.failure("%s is not submitted, it is kept as %s: %s", file.name, BAD, reason)
             await self._disk.run(_put_aside, self.directory, name, file.name[: -len(SUBMIT)], reason)
             return 0
-        await self._disk.unlink(path, missing_ok=True)
+        try:
+            await self._disk.unlink(path, missing_ok=True)
+        except OSError as error:
+            # Never given back: there is a message of it.
+            self._log.failure("%s cannot be removed: %s", path, error)
+            self._left_over.append(name)
         self.taken += 1
         self._log.low("[%d] submitted from %s by %s", number, file.name, file.owner)
         return 1
@@ -236,14 +248,12 @@ def _read_header(files: Files, lines: bytes, host: str) -> Submitted:
 
 
 def _claim(files: Files, directory: str, pairs: Sequence[tuple[str, str]]) -> set[str]:
-    """Rename, durably; those that were there."""
+    """Rename, durably; those that could be. What cannot be renamed cannot be removed either, and must not be submitted."""
     there = set()
     for name, taken in pairs:
-        try:
+        with suppress(OSError):
             files.rename(os.path.join(directory, name), os.path.join(directory, taken))
-        except FileNotFoundError:
-            continue
-        there.add(taken)
+            there.add(taken)
     files.sync_directory(directory)
     return there
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import trio
 import trio.testing
 
 from appliance.kernel.disk import InLoopDisk
@@ -123,3 +124,58 @@ async def test_a_taken_file_of_a_message_that_is_known_goes(room: Room, tmp_path
     assert sorted(os.listdir(folder.directory)) == ["b.sub", "c.x.taken", "odd.taken"]
     await folder.scan()
     assert room.spool.accepted == 1
+
+
+async def test_files_that_cannot_be_taken_hold_nobody_up(room: Room, tmp_path: Path) -> None:
+    class Failing(OsFiles):
+        def rename(self, source: str, target: str) -> None:
+            if "stuck" in source:
+                raise PermissionError(1, "Operation not permitted")
+            super().rename(source, target)
+
+    folder = folder_of(room, tmp_path, InLoopDisk(Failing()))
+    for number in range(5):
+        drop(folder, f"stuck{number}.sub", b"To: a@here.example\n\nx\n")
+        drop(folder, f"free{number}.sub", b"To: a@here.example\n\nx\n")
+    with trio.fail_after(60):
+        assert await folder.scan() == 5
+        assert await folder.scan() == 0
+    assert len(os.listdir(folder.directory)) == 5
+    assert "5 files of the Submitted folder cannot be taken" in room.log.text()
+
+
+async def test_a_file_that_cannot_be_removed_is_one_message_all_the_same(room: Room, tmp_path: Path) -> None:
+    class Failing(OsFiles):
+        armed = True
+
+        def unlink(self, path: str) -> None:
+            if self.armed and "Submitted" in path:
+                raise OSError(5, "Input/output error")
+            super().unlink(path)
+
+    files = Failing()
+    folder = folder_of(room, tmp_path, InLoopDisk(files))
+    for number in range(3):
+        drop(folder, f"{number}.sub", b"To: a@here.example\n\nx\n")
+    assert await folder.scan() == 3
+    with pytest.raises(OSError):
+        await folder.scan()
+    assert len(os.listdir(folder.directory)) == 3
+    files.armed = False
+    assert await folder.scan() == 0 and os.listdir(folder.directory) == []
+    assert room.spool.accepted == 3
+
+
+async def test_when_the_journal_fails_the_next_start_decides(room: Room, tmp_path: Path) -> None:
+    folder = folder_of(room, tmp_path)
+    for number in range(3):
+        drop(folder, f"{number}.sub", b"To: a@here.example\n\nx\n")
+
+    async def fails(*args: object, **more: object) -> None:
+        raise JournalError("the disk is gone")
+
+    room.spool.add = fails  # type: ignore[method-assign]
+    with pytest.raises(JournalError):
+        await folder.scan()
+    names = sorted(os.listdir(folder.directory))
+    assert names[0].endswith(".taken") and names[1:] == ["1.sub", "2.sub"]
