@@ -21,7 +21,7 @@ class CompiledRule:
     """A rule as it is run. `key` is its name, with a number behind it if several have that name: it names what the rule does in
     the journal."""
 
-    __slots__ = ("actions", "key", "lists", "questions", "routed", "rule")
+    __slots__ = ("actions", "first", "key", "lists", "questions", "routed", "rule")
 
     def __init__(
         self,
@@ -34,6 +34,8 @@ class CompiledRule:
         self.rule = rule
         self.key = rule.name
         self.questions = questions
+        self.first = questions[0] if questions else None
+        """Asked before anything else: most rules end there."""
         self.actions = actions
         self.lists = lists
         self.routed = routed

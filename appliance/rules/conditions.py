@@ -78,9 +78,25 @@ def _some(kind: str, operation: str, parameter: str) -> Question:
 
         return ask_list
     fits = test
+
+    # Plain loops and no calls between: this is what a thousand rules spend their time with.
     if negative:
-        return lambda subject: not all(map(fits, subject.values(kind)))
-    return lambda subject: any(map(fits, subject.values(kind)))
+
+        def ask_not(subject: Subject) -> bool:
+            for text in subject.known.get(kind) or subject.values(kind):  # noqa: SIM110
+                if not fits(text):
+                    return True
+            return False
+
+        return ask_not
+
+    def ask(subject: Subject) -> bool:
+        for text in subject.known.get(kind) or subject.values(kind):  # noqa: SIM110
+            if fits(text):
+                return True
+        return False
+
+    return ask
 
 
 def _every(kind: str, operation: str, parameter: str) -> Question:

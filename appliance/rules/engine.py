@@ -64,7 +64,8 @@ async def process(run: Run, rules: RuleSet, doer: Doer, log: Logger) -> Ruling:
     subject = run.subject
     chatty = log.enabled(5)
     for rule in rules.rules:
-        missed = rule.missed(subject)
+        first = rule.first
+        missed = 1 if first is not None and not first(subject) else rule.missed(subject)
         if missed:
             if chatty:
                 condition = rule.rule.conditions[missed - 1]

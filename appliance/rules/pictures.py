@@ -65,12 +65,6 @@ def any_of(tests: Iterable[Test]) -> Test:
         return _never
     if len(each) == 1:
         return each[0]
-    if len(each) == 2:
-        one, two = each
-        return lambda text: one(text) or two(text)
-    if len(each) == 3:
-        first, second, third = each
-        return lambda text: first(text) or second(text) or third(text)
 
     def test(text: str) -> bool:
         for one in each:  # noqa: SIM110 - a generator costs more than the question
@@ -106,18 +100,28 @@ def pictures(texts: Iterable[str]) -> Test:
             ends.append(inner)
         else:
             begins.append(inner)
-    tests = list(others)
-    if words:
-        tests.insert(0, _any_word(tuple(words)))
-    if begins:
-        start = tuple(begins)
-        tests.insert(0, lambda text: text.startswith(start))
-    if ends:
-        end = tuple(ends)
-        tests.insert(0, lambda text: text.endswith(end))
-    if exact:
-        tests.insert(0, next(iter(exact)).__eq__ if len(exact) == 1 else exact.__contains__)
-    return any_of(tests)
+    kinds = sum(map(bool, (exact, begins, ends, words, others)))
+    if kinds == 1:
+        if exact:
+            return next(iter(exact)).__eq__ if len(exact) == 1 else exact.__contains__
+        if words:
+            return _any_word(tuple(words))
+        if others:
+            return any_of(others)
+    start, end, inside, rest = tuple(begins), tuple(ends), tuple(words), tuple(others)
+
+    def test(text: str) -> bool:
+        if text in exact or text.endswith(end) or text.startswith(start):
+            return True
+        for word in inside:
+            if word in text:
+                return True
+        for fits in rest:  # noqa: SIM110 - a generator costs more than the question
+            if fits(text):
+                return True
+        return False
+
+    return test
 
 
 def _any_word(words: tuple[str, ...]) -> Test:

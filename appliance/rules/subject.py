@@ -70,7 +70,7 @@ class Envelope:
 class Subject:
     """`header` are the message's own fields, `added` those that were put on (by the server's rules, and by `add`)."""
 
-    __slots__ = ("_added_header", "_everything", "_lines", "_values", "added", "envelope", "header", "lists", "text")
+    __slots__ = ("_added_header", "_everything", "_lines", "added", "envelope", "header", "known", "lists", "text")
 
     def __init__(self, header: bytes, added: bytes, envelope: Envelope, lists: Lists) -> None:
         self.text = header
@@ -78,7 +78,7 @@ class Subject:
         self.envelope = envelope
         self.lists = lists
         self.header = _header(header)
-        self._values: dict[str, list[str]] = {}
+        self.known: dict[str, list[str]] = {}
         self._added_header = _header(added) if added else {}
         self._lines: dict[str, list[str]] = {}
         self._everything = ""
@@ -107,9 +107,9 @@ class Subject:
 
     def values(self, kind: str) -> list[str]:
         """The strings that a condition of that name compares, in lower case."""
-        found = self._values.get(kind)
+        found = self.known.get(kind)
         if found is None:
-            found = self._values[kind] = [text[:MAX_TESTED].lower() for text in self._make(kind)]
+            found = self.known[kind] = [text[:MAX_TESTED].lower() for text in self._make(kind)]
         return found
 
     def _make(self, kind: str) -> list[str]:
