@@ -199,7 +199,7 @@ class Enqueuer:
             route = None if known is None else known[recipient.index]
             if route is None or recipient.target or not self.current(route):
                 try:
-                    route = await self._routing.route(recipient.target or recipient.address)
+                    route = await self._route(recipient)
                 except Refused as refusal:
                     unknown.append((recipient, refusal))
                     continue
@@ -223,6 +223,16 @@ class Enqueuer:
         self._unrouted(message, unknown, now)
         await self._place(message, routed)
         self._dequeuer.resume(message)
+
+    async def _route(self, recipient: Recipient) -> Route:
+        """By the address that it has now; by its own if that is none (a crash came before it had the new name). Refused."""
+        if recipient.target:
+            try:
+                return await self._routing.route(recipient.target)
+            except Refused as refusal:
+                if not refusal.permanent:
+                    raise
+        return await self._routing.route(recipient.address)
 
     def _dismiss(self, message: QueuedMessage, verdict: Verdict) -> None:
         waiting = [recipient for recipient in message.waiting if not recipient.taken]

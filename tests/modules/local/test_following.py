@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from appliance.kernel.disk import InLoopDisk
 from appliance.objects.domain import Account
+from tests.kernel.disk_testing import RecordingFiles, crashes, replay
 from tests.modules.house import MESSAGE, House, house, quiet
 
 
@@ -151,3 +154,62 @@ async def test_what_is_being_delivered_follows_too(office: House, autojump_clock
     assert len(found) == len(set(found))
     lost = sum(1 for message, _, _ in office.smtp.sent if not message.sender)
     assert len(found) + lost == 40
+
+
+async def test_a_rename_that_fails_changes_nothing(office: House, autojump_clock: MockClock) -> None:
+    alice = office.domains.main.account("alice")
+    assert alice is not None
+    await off(office, alice)
+    number = await office.send("alice@office.test")
+    await quiet()
+    with pytest.raises(OSError, match="the disk is ill"):
+        with pytest.MonkeyPatch.context() as patch:
+
+            def ill(*arguments: object) -> None:
+                raise OSError("the disk is ill")
+
+            patch.setattr(type(office.domains.disk.files), "rename", ill)
+            await office.domains.rename_account(alice, "alicia")
+    assert office.transfer.spool.live[number].recipients[0].target == ""
+    await office.account("alicia")
+    await on(office, alice)
+    assert len(await office.mail("alice")) == 1 and await office.mail("alicia") == []
+
+
+@pytest.mark.slow
+async def test_no_crash_loses_the_mail_of_a_renamed_account(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Power goes at any moment of the rename: the mail that waited is in the account, whatever it is called."""
+    base = tmp_path / "base"
+    async with house(base) as office:
+        alice = await office.account("alice")
+        await off(office, alice)
+    record = RecordingFiles(str(base))
+    async with house(base, disk=InLoopDisk(record), loopback=False) as office:
+        again = office.domains.main.account("alice")
+        assert again is not None
+        await again.ready()
+        await office.send("alice@office.test")
+        await quiet()
+        record.mark("begin")
+        await office.domains.rename_account(again, "alicia")
+        record.mark("end")
+        await quiet(0.2)
+    tried = 0
+    start = next(at for at, operation in enumerate(record.log) if operation.path == "begin")
+    for length, left in crashes(record.log, each=1, start=record.start):
+        if length <= start:
+            continue
+        tried += 1
+        into = tmp_path / "crash"
+        into.mkdir()
+        replay(left, str(into))
+        async with house(into, loopback=False) as office:
+            await quiet()
+            found = [account for account in office.domains.main.accounts() if account.name.startswith("alic")]
+            assert len(found) == 1, length
+            await found[0].ready()
+            await on(office, found[0])
+            assert len(await office.mail(found[0].name)) == 1, (length, found[0].name)
+            assert not office.smtp.sent
+        shutil.rmtree(into)
+    assert tried > 5
