@@ -36,12 +36,16 @@ _OUTGOING = 4  # PACKET_OUTGOING
 
 @cache
 def exists() -> bool:
-    """Whether hosts can be made here."""
-    programs = all(shutil.which(name) for name in ("ip", "ss", "unshare"))
+    """Whether hosts can be made here, their line slowed down, and connections made to be forgotten."""
+    programs = all(shutil.which(name) for name in ("ip", "ss", "tc", "unshare"))
     if not programs or os.geteuid() != 0:
         return False
-    probe = "ip link set lo up && ip link add one type veth peer name two"
-    return subprocess.run(["unshare", "-n", "sh", "-c", probe], capture_output=True).returncode == 0
+    probe = (
+        "ip link set lo up && ip link add one type veth peer name two && ss -K dst 127.0.0.9 && "
+        "tc qdisc replace dev one root tbf rate 1mbit burst 4kb latency 1s"
+    )
+    done = subprocess.run(["unshare", "-n", "sh", "-c", probe], capture_output=True)
+    return done.returncode == 0 and b"not supported" not in done.stderr
 
 
 def _call(name: str, *arguments: int) -> None:
