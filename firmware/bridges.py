@@ -246,23 +246,23 @@ def scan_rspamd(message: Message, options: argparse.Namespace) -> str:
 
 
 def _clamav_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", default="/run/clamav/clamd.ctl")
-    parser.add_argument("--discard", action="store_true")
-    parser.add_argument("--mark", action="store_true")
+    parser.add_argument("--address", default="/run/clamav/clamd.ctl", help="clamd's socket, or HOST:PORT")
+    parser.add_argument("--discard", action="store_true", help="drop infected messages; else they are rejected")
+    parser.add_argument("--mark", action="store_true", help="only put the verdict into a header field")
 
 
 def _spamd_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", default="127.0.0.1:783")
-    parser.add_argument("--user", default="")
-    parser.add_argument("--reject", type=float)
-    parser.add_argument("--discard", type=float)
+    parser.add_argument("--address", default="127.0.0.1:783", help="spamd's HOST:PORT or socket")
+    parser.add_argument("--user", default="", help="whose preferences count")
+    parser.add_argument("--reject", type=float, metavar="SCORE", help="reject messages from this score on")
+    parser.add_argument("--discard", type=float, metavar="SCORE", help="drop messages from this score on")
 
 
 def _rspamd_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", default="127.0.0.1:11333")
-    parser.add_argument("--password", default="")
-    parser.add_argument("--reject", action="store_true")
-    parser.add_argument("--discard", action="store_true")
+    parser.add_argument("--address", default="127.0.0.1:11333", help="rspamd's HOST:PORT")
+    parser.add_argument("--password", default="", help="of its controller, if it wants one")
+    parser.add_argument("--reject", action="store_true", help="reject what rspamd would; else it is only marked")
+    parser.add_argument("--discard", action="store_true", help="drop what rspamd would reject")
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,12 +295,15 @@ def answer(bridge: Bridge, path: str, options: argparse.Namespace) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Run a bridge until its input ends: the first argument names it."""
     bridge = BRIDGES[arguments[0]]
-    parser = argparse.ArgumentParser(prog=f"pillarbox {arguments[0]}")
+    parser = argparse.ArgumentParser(
+        prog=f"pillarbox {arguments[0]}",
+        description="An external filter: named as the Program Path of a filter on the Helpers page.",
+    )
     bridge.options(parser)
-    parser.add_argument("--limit", type=int, default=bridge.limit)
-    parser.add_argument("--timeout", type=float, default=60.0)
-    parser.add_argument("--threads", type=int, default=10)
-    parser.add_argument("--pass-unscanned", action="store_true")
+    parser.add_argument("--limit", type=int, default=bridge.limit, help="octets; larger messages pass (%(default)s)")
+    parser.add_argument("--timeout", type=float, default=60.0, help="seconds for an answer (%(default)g)")
+    parser.add_argument("--threads", type=int, default=10, help="messages at a time (%(default)s)")
+    parser.add_argument("--pass-unscanned", action="store_true", help="let messages through when it does not answer")
     options = parser.parse_args(arguments[1:])
     lock = threading.Lock()
 
