@@ -179,8 +179,10 @@ class ImapMailbox:
         deadline = trio.current_time() + COMMAND
         while not isinstance(event := await self._event(deadline), Tagged):
             if isinstance(event, Fetched):
-                if event.uid and event.size and len(found) < _MAX_MESSAGES:
-                    deleted = _DELETED in (event.flags or ())
+                # Flags alone are news of a message, perhaps of one that is known already.
+                known = event.uid in found and not event.size
+                if event.uid and event.flags is not None and not known and len(found) < _MAX_MESSAGES:
+                    deleted = _DELETED in event.flags
                     found[event.uid] = Item(f"{self.validity}/{event.uid}", event.uid, event.size, deleted)
             else:
                 self._note(event)

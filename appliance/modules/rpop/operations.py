@@ -52,8 +52,8 @@ def declare(operations: Operations, domains: Domains, settings: Settings, schedu
     async def set_account_rpop(caller: Caller, account_name: str, new_records: list[Value]) -> None:
         account = await domains.require_account(account_name)
         await account.ready()
-        records = _checked(new_records, domains.server_key)
         before = account.domain.rpop.get(account.name, [])
+        records = _checked(new_records, domains.server_key, before)
         if not caller.has(Right.MODIFY_RPOP, account.domain.name):
             if not account.settings[d.RPOP_ALLOWED]:
                 raise Denied("You may not change the remote accounts that are collected for you")
@@ -89,7 +89,7 @@ def declare(operations: Operations, domains: Domains, settings: Settings, schedu
         del caller
         records = [
             record
-            for record in _checked(new_records, domains.server_key, unified=True)
+            for record in _checked(new_records, domains.server_key, settings[UNIFIED], unified=True)
             if isinstance(record, dict) and record.get(PERIOD.key) != "never"
         ]
         try:
@@ -132,9 +132,9 @@ def declare(operations: Operations, domains: Domains, settings: Settings, schedu
         return scheduler.of(await domains.require_account(account_name))
 
 
-def _checked(records: list[Value], key: bytes, *, unified: bool = False) -> list[Value]:
+def _checked(records: list[Value], key: bytes, before: Sequence[Value], *, unified: bool = False) -> list[Value]:
     try:
-        return checked(records, key, unified=unified)
+        return checked(records, key, before=before, unified=unified)
     except RecordError as error:
         raise OperationError(str(error), _WRONG) from None
 

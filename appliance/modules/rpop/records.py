@@ -130,14 +130,18 @@ def read_all(records: Iterable[Value], *, unified: bool = False) -> list[Remote]
     return found
 
 
-def checked(records: Iterable[Value], key: bytes, *, unified: bool = False) -> list[Value]:
+def checked(
+    records: Iterable[Value], key: bytes, *, before: Iterable[Value] = (), unified: bool = False
+) -> list[Value]:
     """Records as they are stored, out of what somebody gave: keys in their own spelling, passwords sealed under `key`.
 
+    A password that is the same as in the records `before` keeps its sealed form, so that nothing changes.
     Two records for the same mailbox are refused: they would take each other's mail. Raises RecordError.
     """
     group = s.UNIFIED_RECORD if unified else s.RECORD
     made: list[Value] = []
     seen: set[str] = set()
+    sealed = {remote.key: remote for remote in read_all(before, unified=unified)}
     for number, record in enumerate(records, 1):
         if not isinstance(record, dict):
             raise RecordError("newRecords: an array of dictionaries is expected")
@@ -146,7 +150,7 @@ def checked(records: Iterable[Value], key: bytes, *, unified: bool = False) -> l
             if remote.key.casefold() in seen:
                 raise RecordError("the same mailbox is there twice")
             seen.add(remote.key.casefold())
-            made.append(_stored(record, group, key))
+            made.append(_stored(record, group, key, sealed.get(remote.key)))
         except RecordError as error:
             raise RecordError(f"record {number}: {error}") from None
     if len(made) > s.MAX_RECORDS:
@@ -154,7 +158,7 @@ def checked(records: Iterable[Value], key: bytes, *, unified: bool = False) -> l
     return made
 
 
-def _stored(record: Mapping[str, Value], group: Group, key: bytes) -> Value:
+def _stored(record: Mapping[str, Value], group: Group, key: bytes, old: Remote | None) -> Value:
     values: dict[str, Value] = {}
     unknown: dict[str, Value] = {}
     for name, value in record.items():
@@ -164,7 +168,9 @@ def _stored(record: Mapping[str, Value], group: Group, key: bytes) -> Value:
         elif value != DEFAULT:
             values[setting.key] = setting.kind.render(setting.parse(value))
     password = str(values.get(s.PASSWORD.key, ""))
-    if password and not password.startswith(REVERSIBLE):
+    if old is not None and password and old.password.startswith(REVERSIBLE) and old.secret(key) == password:
+        values[s.PASSWORD.key] = old.password
+    elif password and not password.startswith(REVERSIBLE):
         try:
             salt = secrets.token_bytes(SALT_SIZE)
             values[s.PASSWORD.key] = store(password, Encryption.A_CRPT, salt=salt, key=key)

@@ -21,7 +21,7 @@ from appliance.kernel.journal import Position
 from appliance.kernel.log import Logger
 from appliance.kernel.schedule import Schedule
 from appliance.kernel.sessions import Sessions
-from appliance.kernel.settings import Settings, Storage
+from appliance.kernel.settings import SettingError, Settings, Storage
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.tasks import TaskStatus
 from appliance.modules.rpop.collecting import NotNow
@@ -29,7 +29,7 @@ from appliance.modules.rpop.connecting import HostFailed
 from appliance.modules.rpop.mailbox import Broken, Denied
 from appliance.modules.rpop.memory import Mark, Memory
 from appliance.modules.rpop.polling import Poll, Poller
-from appliance.modules.rpop.records import Remote, read_all
+from appliance.modules.rpop.records import RecordError, Remote, checked, read_all
 from appliance.modules.rpop.settings import CHANNELS, DELAY_ACCOUNTS, DELAY_HOSTS, TAG, UNIFIED
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
@@ -293,6 +293,7 @@ class Scheduler:
         try:
             if not self._merged:
                 await self._merge()
+            await self._seal()
             self.refresh()
             task_status.started()
             await self._recall()
@@ -307,6 +308,16 @@ class Scheduler:
                             await changed.wait()
         finally:
             ends()
+
+    async def _seal(self) -> None:
+        """Unified records that came with a file of settings have clear passwords: not for long."""
+        records = self.settings[UNIFIED]
+        try:
+            sealed = checked(records, self._domains.server_key, before=records, unified=True)
+            if sealed != records:
+                await self.settings.update({UNIFIED.key: sealed})
+        except (RecordError, SettingError, OSError) as error:
+            self._log.failure("the unified accounts are not in order: %s", error)
 
     async def _recall(self) -> None:
         """What the files know of earlier polls: one that was made a moment ago is not repeated by a restart."""

@@ -23,6 +23,13 @@ def test_a_record_is_stored_in_its_own_spelling() -> None:
     assert "pw" not in repr(remote)
 
 
+def test_the_same_password_again_changes_nothing() -> None:
+    first = checked([RECORD], KEY)
+    assert checked([RECORD], KEY, before=first) == first
+    assert checked([{**RECORD, "password": "other"}], KEY, before=first) != first
+    assert checked(first, KEY, before=first) == first
+
+
 @pytest.mark.feature("RPOP-010", "RPOP-011")
 @pytest.mark.parametrize(
     ("text", "hosts"),

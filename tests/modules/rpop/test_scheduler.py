@@ -268,3 +268,15 @@ async def test_the_journal_keeps_what_the_memory_does_not_know_yet(
         await trio.sleep(1)
         assert needs() is None
     assert seen == [(None, position)]
+
+
+@pytest.mark.feature("RPOP-073")
+async def test_unified_records_from_a_file_of_settings_are_sealed(
+    desk: Desk, autojump_clock: trio.testing.MockClock
+) -> None:
+    await desk.settings.update({"Unified": [record("company", special="X-Real-To")]})
+    async with desk.running():
+        await trio.sleep(1)
+    (stored,) = desk.settings["Unified"]
+    assert stored["password"].startswith("\x01") and stored["special"] == "X-Real-To"
+    assert desk.polls.of("company") == [0]
