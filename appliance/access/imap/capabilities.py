@@ -29,12 +29,14 @@ _ENABLED: Final = {
 }
 
 
-def methods(session: ImapSession) -> tuple[str, ...]:
-    """The SASL methods worth offering here and now, strongest first."""
-    secure = sasl.SECURE_METHODS if session.around.digests() else ("SCRAM-SHA-256",)
-    if not session.around.advertise_secure():
-        return sasl.CLEAR_METHODS if session.clear_allowed else ()
-    return (*secure, *(sasl.CLEAR_METHODS if session.clear_allowed else ()))
+def methods(session: ImapSession, *, hidden: bool = False) -> tuple[str, ...]:
+    """The SASL methods worth offering here and now, strongest first. `hidden`: also those that are not to be announced, and
+    are served all the same (manual, Login Security)."""
+    clear = sasl.CLEAR_METHODS if session.clear_allowed else ()
+    if not (hidden or session.around.advertise_secure()):
+        return clear
+    secure = (*sasl.SECURE_METHODS, "DIGEST-MD5") if session.around.digests() else ("SCRAM-SHA-256",)
+    return (*secure, *clear)
 
 
 def capabilities(session: ImapSession) -> str:

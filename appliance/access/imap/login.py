@@ -51,11 +51,15 @@ async def authenticate(session: ImapSession, command: Command) -> Ok:
     around = session.around
     unique = around.unique()
     mechanism = sasl.server_mechanism(
-        arguments.mechanism, challenge=f"<{unique}@{around.host()}>".encode(), nonce=unique.encode("ascii")
+        arguments.mechanism,
+        challenge=f"<{unique}@{around.host()}>".encode(),
+        nonce=unique.encode("ascii"),
+        realm=around.host(),
+        service="imap",
     )
     if mechanism is None:
         raise Refused("the authentication method is not supported", b"CANNOT")
-    if arguments.mechanism not in methods(session):
+    if arguments.mechanism not in methods(session, hidden=True):
         if arguments.mechanism in sasl.CLEAR_METHODS:
             raise Refused(around.strings.text("IMAPSecureOnly"), b"PRIVACYREQUIRED")
         raise Refused("the authentication method is not supported", b"CANNOT")
@@ -76,6 +80,8 @@ async def authenticate(session: ImapSession, command: Command) -> Ok:
                 raise Refused(event.text if isinstance(event, Bad) else "no response", bad=True)
             step = mechanism.step(event.data)
         granted = await around.logins.proven(step, SERVICE, session.channel)
+        if isinstance(step.evidence, sasl.DigestMd5Proof):
+            await _reply(session, step.evidence.reply, granted)
     except LoginRefused as error:
         raise _refused(session, error) from None
     except sasl.SaslRefused:
@@ -83,6 +89,16 @@ async def authenticate(session: ImapSession, command: Command) -> Ok:
     except sasl.SaslError as error:
         raise Refused(str(error), bad=True) from None
     return await _granted(session, granted)
+
+
+async def _reply(session: ImapSession, proof: bytes, granted: Login) -> None:
+    """The server's own proof, to which the client says nothing (RFC 2831, 2.1.3)."""
+    session.put(session.server.challenge(proof))
+    event = await session.next_event()
+    if not isinstance(event, Response) or event.data:
+        await granted.session.aclose()
+        session.over = event is None
+        raise Refused("authentication was cancelled", bad=True)
 
 
 async def _disproved(session: ImapSession, name: str) -> Refused:

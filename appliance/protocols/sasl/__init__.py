@@ -1,4 +1,5 @@
-"""Authentication exchanges (SASL, RFC 4422): both sides of PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-1 and SCRAM-SHA-256.
+"""Authentication exchanges (SASL, RFC 4422): both sides of PLAIN, LOGIN, CRAM-MD5, SCRAM-SHA-1 and SCRAM-SHA-256; the server's
+side of DIGEST-MD5.
 
 How a server uses it: `server_mechanism(name, ...)`, then `step` with each decoded response until it gives Done, whose
 evidence the account gate judges. Nonces and challenges come from the caller, so that an exchange can be replayed in a
@@ -7,6 +8,7 @@ test.
 
 from __future__ import annotations
 
+from appliance.protocols.sasl.digest import DigestMd5Proof, DigestMd5Server
 from appliance.protocols.sasl.exchange import (
     Challenge,
     ClientMechanism,
@@ -48,6 +50,7 @@ __all__ = [
     "SECURE_METHODS",
     "Challenge",
     "ClientMechanism",
+    "DigestMd5Proof",
     "DigestProof",
     "Done",
     "Evidence",
@@ -69,10 +72,13 @@ __all__ = [
 ]
 
 
-def server_mechanism(method: str, *, challenge: bytes, nonce: bytes) -> ServerMechanism | None:
+def server_mechanism(
+    method: str, *, challenge: bytes, nonce: bytes, realm: str = "", service: str = ""
+) -> ServerMechanism | None:
     """The server's side of a method, its name in any case of letters; None if there is none of that name.
 
-    `challenge`: `<unique@host>` for CRAM-MD5; `nonce`: 18 or more random printable characters without comma.
+    `challenge`: `<unique@host>` for CRAM-MD5; `nonce`: 18 or more random printable characters without comma. `realm` and
+    `service` (as `imap`) are for DIGEST-MD5, by who sends the `reply` of its evidence when that was found right.
     """
     match method.upper():
         case "PLAIN":
@@ -83,6 +89,8 @@ def server_mechanism(method: str, *, challenge: bytes, nonce: bytes) -> ServerMe
             return CramMd5Server(challenge)
         case "SCRAM-SHA-1" | "SCRAM-SHA-256" as name:
             return ScramServer(name, nonce)
+        case "DIGEST-MD5" if realm:
+            return DigestMd5Server(nonce, realm, service)
     return None
 
 

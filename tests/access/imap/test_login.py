@@ -99,6 +99,7 @@ async def authenticate(client: Client, name: str, password: str = "secret", *, i
         await client.send(b64(mechanism.step(base64.b64decode(line[2:]))) + b"\r\n")
 
 
+@pytest.mark.feature("IMAP-011")
 @pytest.mark.parametrize("name", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"])
 @pytest.mark.parametrize("initial", [True, False])
 async def test_all_methods(post: Post, name: str, initial: bool, autojump_clock: object) -> None:

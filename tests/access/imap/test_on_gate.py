@@ -270,6 +270,11 @@ async def test_several_sessions(office: Office) -> None:
         assert (await one.ok("UID SEARCH ALL")) == (await two.ok("UID SEARCH ALL"))
 
 
+def unfinished(office: Office) -> list[Path]:
+    """Files of jim's that are there for a while only."""
+    return list(Path(office.jim.directory).glob("*.tmp"))
+
+
 @pytest.mark.feature("IMAP-055", "ACC-038", "ACC-039", "STD-057")
 @pytest.mark.parametrize("ending", ["mbox", "mdir"])
 async def test_what_another_removed_is_there_until_one_is_told(office: Office, ending: str) -> None:
@@ -300,8 +305,7 @@ async def test_what_another_removed_is_there_until_one_is_told(office: Office, e
         assert [line for line in told[:-1] if b"EXPUNGE" in line] == [b"* 2 EXPUNGE", b"* 4 EXPUNGE"]
         assert await one.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 0)"]
         assert await one.ok("UID FETCH 2 FLAGS") == []
-        directory = Path(office.jim.directory)
-        assert not list(directory.glob("*.tmp"))
+        assert not unfinished(office)
 
 
 async def test_a_selected_mailbox_is_deleted(office: Office) -> None:
@@ -511,3 +515,47 @@ async def test_administrators_enter_by_name(office: Office) -> None:
         await filled(client, 2, "~boss/INBOX")
         assert b"* 2 EXISTS" in await client.ok("SELECT ~boss/INBOX")
         assert await client.ok("STATUS ~chief/INBOX (MESSAGES)") == [b"* STATUS ~chief/INBOX (MESSAGES 2)"]
+
+
+@pytest.mark.feature("SEC-003", "STD-015", "IMAP-011", "SEC-012")
+async def test_digest_md5(office: Office, autojump_clock: object) -> None:
+    import hashlib
+
+    def hexed(text: bytes) -> bytes:
+        return hashlib.md5(text, usedforsecurity=False).hexdigest().encode()
+
+    async def exchange(client: Client, password: bytes) -> bytes:
+        await client.send("a AUTHENTICATE DIGEST-MD5\r\n")
+        challenge = base64.b64decode((await client.line())[2:])
+        found = re.match(rb'realm="([^"]*)",nonce="([^"]*)"', challenge)
+        assert found
+        realm, nonce = found.groups()
+        first = hashlib.md5(b"jim:%b:%b" % (realm, password), usedforsecurity=False).digest() + b":%b:cn" % nonce
+        middle = b"%b:00000001:cn:auth" % nonce
+        proof = hexed(b"%b:%b:%b" % (hexed(first), middle, hexed(b"AUTHENTICATE:imap/x")))
+        text = (
+            b'username="jim",realm="%b",nonce="%b",cnonce="cn",nc=00000001,qop=auth,digest-uri="imap/x",response=%b'
+            % (
+                realm,
+                nonce,
+                proof,
+            )
+        )
+        await client.send(base64.b64encode(text) + b"\r\n")
+        line = await client.line()
+        if line.startswith(b"+ "):
+            wanted = hexed(b"%b:%b:%b" % (hexed(first), middle, hexed(b":imap/x")))
+            assert base64.b64decode(line[2:]) == b"rspauth=" + wanted
+            await client.send("\r\n")
+            line = await client.line()
+        return line
+
+    async with office.client() as client:
+        await client.line()
+        assert (await exchange(client, b"wrong")).startswith(b"a NO [AUTHENTICATIONFAILED]")
+        await client.send("a AUTHENTICATE DIGEST-MD5\r\n")
+        await client.line()
+        await client.send("*\r\n")
+        assert (await client.line()).startswith(b"a BAD")
+        assert (await exchange(client, b"secret")).startswith(b"a OK [CAPABILITY ")
+        await client.ok("SELECT INBOX")
