@@ -216,6 +216,18 @@ def test_curl_searches_and_stores(office: Pillarbox, filled: Filled, run: Run, t
     assert "STATUS" in run(*command, url, "-X", "STATUS INBOX (MESSAGES SIZE)")
 
 
+def test_curl_logs_in_with_every_method(office: Pillarbox, filled: Filled, run: Run) -> None:
+    address = filled(1)
+    url = f"imap://{LOOPBACK}:{office.port('IMAP')}/INBOX;UID=1"
+    with session_without_login(office) as client:
+        offered = [name.removeprefix("AUTH=") for name in client.capabilities if name.startswith("AUTH=")]
+    assert {"PLAIN", "LOGIN"} <= set(offered)
+    for method in offered:
+        if not method.startswith("SCRAM"):  # curl has no SCRAM of its own
+            shown = run("curl", "-sS", "--user", f"{address}:{PASSWORD}", "--login-options", f"AUTH={method}", url)
+            assert "letter 1" in shown, method
+
+
 def test_tls_from_the_start_and_on_the_way_then_compressed(office: Pillarbox, filled: Filled) -> None:
     address = filled(1)
     context = ssl.create_default_context()
