@@ -92,6 +92,9 @@ async def play(base: Path, story: Story, kind: str) -> None:
         session = await life.session()
         for _ in range(2):
             await deliver(life, story, alice, "INBOX")
+        opened = await session.open("INBOX")
+        _, _, made = await session.copy(opened.view, [1], "deep/Other")
+        story.told("stored", "deep/Other", made[0], 1)
         opened = await session.open("deep/Other")
         story.told("removing", "deep/Other", uid)
         await session.remove(opened.view, [uid])

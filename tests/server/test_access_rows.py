@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
+import trio
 
 from tests.interop.pillarbox import PASSWORD
 from tests.server.conftest import House, Line, quoted, until
@@ -135,3 +138,33 @@ async def test_banned_lines_are_refused_over_pop(house: House) -> None:
 
     await until(one)
     assert "lunch" in (await house.inbox("ann"))[0]
+
+
+@pytest.mark.feature("ACC-015", "ACC-014")
+async def test_the_name_on_a_local_address_of_the_main_domain(house: House, stranger: str) -> None:
+    await house.update("POP", ClearTextLogin="YES")
+    line = await house.connect("POP", stranger)
+    await line.ask("USER ann")
+    assert (await line.ask(f"PASS {PASSWORD}")).startswith("+OK 0 message(s)")
+    assert "ann@box.test" in await house.logged("logged in from")
+
+
+@pytest.mark.feature("ACC-004")
+async def test_without_the_service_tls_there_is_no_secure_access(house: House) -> None:
+    cli = await house.cli()
+    line = await house.connect("POP")
+    assert "STLS" in await listed(line, "CAPA")
+    await cli('UpdateAccountSettings "ann" {AccessModes=(Mail,POP,IMAP,Mobile);}')
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for name, good in (("ann", False), ("bob", True)):
+        stream = trio.SSLStream(await trio.open_tcp_stream("127.0.0.1", house.port("IMAPS")), context)
+        with trio.fail_after(20):
+            await stream.send_all(f"a LOGIN {name} {PASSWORD}\r\n".encode())
+            said = b""
+            while b"\na " not in said:
+                said += await stream.receive_some(4096)
+        assert said.startswith(b"* OK") and (b"\na OK" in said) == good
+        await trio.aclose_forcefully(stream)
+        line, answer = await pop(house, name)
+        assert answer.startswith("+OK"), "in clear text as before"
