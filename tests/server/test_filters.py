@@ -349,7 +349,7 @@ async def test_a_loop_and_a_filter(scanned: House) -> None:
     assert not scanned.crashes(await scanned.log())
 
 
-@pytest.mark.feature("FLT-030", "FLT-033", "FLT-038", "FLT-040", "RULE-201", "RULE-202", "ADM-050")
+@pytest.mark.feature("FLT-030", "FLT-033", "FLT-038", "FLT-040", "RULE-201", "RULE-202")
 async def test_the_page(house: House) -> None:
     (house.base / "filter.py").write_text(PROGRAM)
     assert 'href="/Settings/Helpers"' in (await house.page("/Settings/General")).body

@@ -114,7 +114,7 @@ async def test_a_file_becomes_a_message_within_the_period(house: House) -> None:
 
 @pytest.mark.feature("PIPE-005", "PIPE-017", "QUEUE-034", "QUEUE-036", "PROT-118", "PROT-130", "PIPE-018")
 async def test_what_cannot_be_a_message_is_kept_with_the_reason(house: House) -> None:
-    await house.update("Banned", BannedHeaders="Subject: *lottery*")
+    await house.update("Banned", HeaderLines=["Subject: *lottery*"])
     folder = house.base / "Submitted"
     drop(house, "From: ann\nSubject: x\n\nnobody\n", "a.sub")
     drop(house, f"From: ann\nTo: bob\nSubject: {'x' * 120_000}\n\nlong\n", "b.sub")
@@ -123,11 +123,14 @@ async def test_what_cannot_be_a_message_is_kept_with_the_reason(house: House) ->
     (folder / "link.sub").symlink_to(house.base / "ProcessID")
     (folder / "dir.sub").mkdir()
     drop(house, "From: ann\nTo: bob\n\nfine\r\n", "e.sub")
+    drop(house, "From: ann\nTo: bob\nSubject: the lottery\n\nbanned\n", "f.sub")
     cli = await house.cli()
     assert await cli("CheckSubmitted") == "1"
     expected = ["a.bad", "a.bad.txt", "b.bad", "b.bad.txt", "c.bad", "c.bad.txt", "d.bad", "d.bad.txt"]
-    assert sorted(os.listdir(folder)) == [*expected, "dir.sub", "link.sub"]
+    expected += ["dir.sub", "f.bad", "f.bad.txt", "link.sub"]
+    assert sorted(os.listdir(folder)) == expected
     assert (folder / "a.bad.txt").read_text() == "there are no recipients\n"
+    assert "banned line" in (folder / "f.bad.txt").read_text()
     assert "field is too long" in (folder / "b.bad.txt").read_text()
     assert "1 PIPE a.sub is not submitted, it is kept as .bad: there are no recipients" in await house.log()
     page = await house.page("/Monitors/PIPE")
@@ -254,7 +257,23 @@ async def test_a_crash_between_the_message_and_its_file_doubles_nothing(tmp_path
 # Programs ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.feature("PIPE-050", "PIPE-055", "PIPE-056", "PIPE-072", "ROUTE-084", "QUEUE-011")
+@pytest.mark.feature("QUEUE-011")
+async def test_one_message_reaches_recipients_of_all_kinds(pipe: House) -> None:
+    await pipe.update("Schedule", Schedule=[{"Day": "Monday", "From": "00:00", "To": "00:01", "Pause": "1m"}])
+    cli = await pipe.cli()
+    await cli("CreateGroup team {Members=(bob);}")
+    await submit(pipe, 'From: ann\nTo: ann, team, "show x"@pipe, joe@far.test\nSubject: all\n\nto everybody\n')
+    assert "to everybody" in await report(pipe)
+    assert (await written(pipe, "show.args")).splitlines() == ["x"]
+
+    async def bob_has_it() -> list[str]:
+        return await pipe.inbox("bob")
+
+    await until(bob_has_it)
+    assert "far.test" in str(await cli("ListQueues SMTP"))
+
+
+@pytest.mark.feature("PIPE-050", "PIPE-055", "PIPE-056", "PIPE-072", "ROUTE-084")
 async def test_a_program_gets_the_message_and_its_parameters(pipe: House) -> None:
     await to_program(pipe, 'show -l store "two words" $HOME', "the text")
     assert (await written(pipe, "show.args")).splitlines() == ["-l", "store", "two words", "$HOME"]
