@@ -13,6 +13,7 @@ No I/O and no clock. A line is at most 4,096 bytes (RFC 2449, 4 asks for 255), a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -407,6 +408,9 @@ def listing(text: str, lines: Iterable[bytes]) -> bytes:
     return ok(text) + b"".join([line + b"\r\n" for line in lines]) + b".\r\n"
 
 
+_DOT = re.compile(rb"\n\.")
+
+
 class DotStuffer:
     """A message in wire form as the body of a multi-line reply (RFC 1939, 3), chunk by chunk."""
 
@@ -421,7 +425,8 @@ class DotStuffer:
             return b""
         tail = self._tail
         self._tail = (tail + chunk[-2:])[-2:]
-        stuffed = chunk.replace(b"\r\n.", b"\r\n..")
+        # The search for two bytes is the quicker one, and mostly all that is needed.
+        stuffed = chunk.replace(b"\r\n.", b"\r\n..") if _DOT.search(chunk) else chunk
         # A line end may be split from its dot, or be split itself, by the border of the chunks.
         if (tail == b"\r\n" and chunk[:1] == b".") or (tail[-1:] == b"\r" and chunk[:2] == b"\n."):
             at = 0 if chunk[:1] == b"." else 1

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 
 from appliance.accounts.client import AccountError, AccountSession, Fetch, Flag, Opened, unpack
 
+_SEEN = int(Flag.SEEN)
 _ROWS = 500
 _MANY = 2000
 _CHUNK = 128 * 1024
@@ -87,7 +88,7 @@ class Maildrop:
                     if wanted is None or uid in wanted:
                         drop._uids.append(uid)
                         drop._sizes.append(size)
-                        if flags & Flag.SEEN:
+                        if flags & _SEEN:
                             drop._seen.add(uid)
         except BaseException:
             await account.release(opened.view)

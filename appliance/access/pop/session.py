@@ -43,6 +43,7 @@ class PopSession:
         "_foreign",
         "_log",
         "_login",
+        "_messages",
         "_news",
         "_out",
         "_over",
@@ -61,6 +62,7 @@ class PopSession:
         self._drop: Maildrop | None = None
         self._foreign: AccountSession | None = None
         self._news: Subscription | None = None
+        self._messages = around.statistics.counter("pop.messages")
         self._failures = 0
         self._over = False
 
@@ -126,6 +128,8 @@ class PopSession:
     async def _handle(self, event: pop.Event) -> None:
         try:
             match event:
+                case pop.Retr(number) if self._drop is not None:  # first, because there are many
+                    await self._retrieve(self._drop, number, None)
                 case pop.Bad(text):
                     self._error(text)
                 case pop.Noop():
@@ -322,8 +326,6 @@ class PopSession:
             case pop.Uidl(number):
                 prefix = f"{drop.uidvalidity}-" if self._around.settings[UNIQUE_IDS] != "UID" else ""
                 await self._list(drop, number, lambda n: f"{prefix}{drop.uid(n)}")
-            case pop.Retr(number):
-                await self._retrieve(drop, number, None)
             case pop.Top(number, lines):
                 await self._retrieve(drop, number, lines)
             case pop.Dele(number):
@@ -365,8 +367,8 @@ class PopSession:
         text = await drop.text(number) if lines is None else None
         if text is not None:
             drop.shown(number)
-            self._count("messages")
-            self._put(pop.ok(f"{drop.size(number)} octets"))
+            self._messages.add()
+            self._put(b"+OK %d octets\r\n" % drop.size(number))
             self._out += stuffer.feed(text)
             self._out += stuffer.finish()
             if len(self._out) >= _FLUSH:
