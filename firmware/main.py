@@ -173,18 +173,21 @@ def _summary(server: Server) -> None:
     if not sys.stdout or sys.stdout.closed:
         return
     by_service: dict[str, list[str]] = {}
-    admin = ""
+    admin, spare = "", ""
     for socket in server.sockets():
         secure = " TLS" if socket.tls == "On" else ""
         by_service.setdefault(socket.service, []).append(f"{socket.address}:{socket.port}{secure}")
-        if socket.service == "HTTPA" and not secure:
+        if socket.service == "HTTPA":
             host = "localhost" if socket.address == "all" else socket.address
-            admin = admin or f"http://{host}:{socket.port}/"
+            if secure:
+                spare = spare or f"https://{host}:{socket.port}/"
+            else:
+                admin = admin or f"http://{host}:{socket.port}/"
     lines = [
         f"Pillarbox is ready. Main domain {server.domains.main.name}, data in {os.path.abspath(server.options.base)}"
     ]
     lines += [f"  {service:6} {', '.join(sockets)}" for service, sockets in by_service.items()]
-    lines.append(f"WebAdmin: {admin}  (account: postmaster)")
+    lines.append(f"WebAdmin: {admin or spare or 'no port could be opened, see the log'}  (account: postmaster)")
     account = server.domains.main.account("postmaster")
     if account is not None:
         lines.append(f"The first postmaster password stands in {os.path.abspath(account.file('settings'))}")

@@ -287,12 +287,21 @@ class DomainPages:
             if name and target:
                 wanted[name] = target
         before = {forwarder.name: forwarder.target for forwarder in domain.forwarders()}
-        for name, target in before.items():
-            if wanted.get(name) != target:
-                await page.perform("DeleteForwarder", forwarderName=f"{name}@{domain.name}")
-        for name, target in wanted.items():
-            if before.get(name) != target:
-                await page.perform("CreateForwarder", forwarderName=f"{name}@{domain.name}", address=target)
+        # New ones first: what is refused then has cost nothing.
+        for name, target in sorted(wanted.items(), key=lambda row: row[0] in before):
+            old, full = before.get(name), f"{name}@{domain.name}"
+            if old == target:
+                continue
+            if old is not None:
+                await page.perform("DeleteForwarder", forwarderName=full)
+            try:
+                await page.perform("CreateForwarder", forwarderName=full, address=target)
+            except OperationError:
+                if old is not None:
+                    await page.perform("CreateForwarder", forwarderName=full, address=old)
+                raise
+        for name in before.keys() - wanted.keys():
+            await page.perform("DeleteForwarder", forwarderName=f"{name}@{domain.name}")
 
     # Accounts ------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from appliance.objects import places
 from appliance.objects.domain import KINDS, MAILDIR, MULTI, TEXT, Account, Domain, Forwarder, Group, Part
 from appliance.objects.index import Entry
 from appliance.objects.lifecycle import Change, Lifecycle
-from appliance.objects.names import domain_name, object_name, split_name
+from appliance.objects.names import domain_name, is_one_address, object_name, split_name
 
 NO_ACCOUNT, NO_DOMAIN = 512, 513
 
@@ -525,6 +525,8 @@ class Domains:
         local, address = object_name(name), target.strip()
         if not address or len(address) > 320 or any(c in address for c in "\r\n\0"):
             raise OperationError("An E-mail address is expected")
+        if not is_one_address(address):
+            raise OperationError("A forwarder has one E-mail address; for several, make a group")
         async with self._changing:
             self._free(domain, local)
             forwarder = Forwarder(domain, local, address)

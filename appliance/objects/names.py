@@ -12,6 +12,8 @@ MAX_OBJECT_NAME = 128
 MAX_DOMAIN_NAME = 253
 
 _OBJECT = re.compile(r"[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?\Z")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SEPARATOR = re.compile(r"[,;<>\s]")
 _LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")
 
 
@@ -36,6 +38,14 @@ def domain_name(name: str) -> str:
     if not text or len(text) > MAX_DOMAIN_NAME or not all(_LABEL.match(label) for label in text.split(".")):
         raise OperationError(f"{name[:64]!r} is not a domain name")
     return text
+
+
+def is_one_address(text: str) -> bool:
+    """Whether nothing outside quotes is more than one address, or an address with a name before it."""
+    bare = _QUOTED.sub("", text)
+    if bare.startswith("<") and bare.endswith(">"):
+        bare = bare[1:-1]
+    return bare.startswith("@") or not _SEPARATOR.search(bare)
 
 
 def split_name(name: str, default_domain: str) -> tuple[str, str]:

@@ -316,6 +316,12 @@ async def test_groups_and_forwarders(office: Office) -> None:
     assert page.value("to.0") == "a@b.c"
     await browser.post("/Domains/office.test/Forwarders", name__0="", to__0="a@b.c", **{"do-update": "1"})
     assert list(office.domains.main.forwarders()) == []
+    # What is refused changes nothing.
+    await browser.post("/Domains/office.test/", name="away", to="a@b.c", **{"do-create-forwarder": "1"})
+    for row in ({"name__0": "postmaster", "to__0": "a@b.c"}, {"name__0": "away", "to__0": "a@b.c, d@e.f"}):
+        page = await browser.post("/Domains/office.test/Forwarders", **row, **{"do-update": "1"})
+        assert "already exists" in page.body or "make a group" in page.body
+        assert [(f.name, f.target) for f in office.domains.main.forwarders()] == [("away", "a@b.c")]
     page = await browser.post("/Domains/office.test/Settings", Foldering="2 Letters 1 Level", **{"do-update": "1"})
     assert office.domains.main.settings[d.FOLDERING] == "2 Letters 1 Level"
 
