@@ -32,6 +32,8 @@ _FIELD: Final = _TAIL - 1
 """From the content back to the first letter of the flags."""
 _MAX_LINE: Final = 2048
 _MAX_PATH: Final = 1000
+_GAP: Final = 4096
+"""Bytes between two messages that are read along rather than passed over."""
 
 _OURS = re.compile(rb"\(([A-Za-z-]{%d})-(\d{10})\) (.{24})\n\Z" % WIDTH, re.DOTALL)
 # Other writers: an address, a day and a month in words, a day, a time and a year, perhaps a zone somewhere.
@@ -163,9 +165,14 @@ class MboxStore:
         try:
             pread = files.pread
             result = []
-            for message in messages:
-                data = pread(handle, message.length, message.place)
-                result.append(unquote_from(data) if message.flags & QUOTED else data)
+            for run in _runs(messages):
+                # Neighbours in one piece: each look at the file gives up the interpreter's lock and has to get it again.
+                start = run[0].place
+                piece = pread(handle, run[-1].place + run[-1].length - start, start)
+                for message in run:
+                    at = message.place - start
+                    data = piece if len(run) == 1 else piece[at : at + message.length]
+                    result.append(unquote_from(data) if message.flags & QUOTED else data)
             return result
         finally:
             files.close(handle)
@@ -326,6 +333,20 @@ class MboxStore:
         files.rename(temporary, self.path)
         files.sync_directory(self.path.rpartition("/")[0])
         return places
+
+
+def _runs(messages: Sequence[Found]) -> Iterator[list[Found]]:
+    """Messages that stand one behind the other, with little between, and are worth reading at once."""
+    run: list[Found] = []
+    end = 0
+    for message in messages:
+        if run and not (0 <= message.place - end <= _GAP and message.place + message.length - run[0].place <= _CHUNK):
+            yield run
+            run = []
+        run.append(message)
+        end = message.place + message.length
+    if run:
+        yield run
 
 
 def _pieces(files: Files, reader: int, first: Sequence[bytes]) -> Iterator[bytes]:
