@@ -120,6 +120,8 @@ async def set_metadata(state: State, session: Session, name: str, changes: Mappi
         return
     if name:
         box = state.find(name)
+        await state.ensure(box, modseqs=1)
+        box.next_modseq()  # RFC 7162, 3.2
         box.info.metadata = after
         state.publish(box)
     elif after:

@@ -91,7 +91,8 @@ async def enable(session: ImapSession, command: Command) -> Ok:
     session.enabled.update(known)
     if session.selected is not None:
         session.selected.qresync = "QRESYNC" in session.enabled
-        session.selected.rev2 = session.rev2
+        if session.rev2:
+            session.selected.speak_rev2()
     if "UTF8=ACCEPT" in known or "IMAP4REV2" in known:
         session.server.utf8 = True
     session.put(render.enabled([_ENABLED[name] for name in fresh]))

@@ -56,17 +56,24 @@ def bits(flags: FlagList) -> tuple[int, tuple[str, ...]]:
 class FlagTexts:
     """`(\\Seen Later)` for bits and keywords; few of them are different, so they are remembered."""
 
-    __slots__ = ("_texts",)
+    __slots__ = ("_recent", "_texts")
 
     def __init__(self) -> None:
+        self._recent = True
         self._texts: dict[tuple[int, tuple[str, ...]], bytes] = {}
+
+    def forget_recent(self) -> None:
+        """No \\Recent is told any more (RFC 9051, appendix E)."""
+        self._recent = False
+        self._texts.clear()
 
     def text(self, flags: int, keywords: tuple[str, ...]) -> bytes:
         found = self._texts.get((flags, keywords))
         if found is None:
             if len(self._texts) >= _MAX_TEXTS:
                 self._texts.clear()
-            words = [name for value, name in _WORDS if flags & value]
+            shown = flags if self._recent else flags & ~RECENT
+            words = [name for value, name in _WORDS if shown & value]
             found = self._texts[flags, keywords] = render.flag_list([*words, *keywords])
         return found
 

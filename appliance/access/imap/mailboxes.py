@@ -64,7 +64,8 @@ async def select(session: ImapSession, command: Command) -> Ok:
         selected.read_only = True
     selected.condstore = "CONDSTORE" in session.enabled
     selected.qresync = "QRESYNC" in session.enabled
-    selected.rev2 = session.rev2
+    if session.rev2:
+        selected.speak_rev2()
     session.selected = selected
     session.put(selected.flags_line())
     session.put(render.exists(len(selected.view)))
@@ -92,12 +93,16 @@ async def select(session: ImapSession, command: Command) -> Ok:
 async def close(session: ImapSession, command: Command) -> Ok:
     """CLOSE removes what is marked, and says nothing of it; UNSELECT does not remove."""
     selected = session.mailbox()
+    code: bytes | None = None
     try:
         if command.name == "CLOSE" and not selected.read_only and may_expunge(selected.rights):
             await remove_marked(selected, None)
+            if selected.qresync:
+                changes = await selected.account.changes(selected.view_number, selected.modseq)
+                code = b"HIGHESTMODSEQ %d" % changes.modseq
     finally:
         await session.deselect()
-    return Ok(f"{command.name} completed", updates=False)
+    return Ok(f"{command.name} completed", code, updates=False)
 
 
 def mailbox_id(account: AccountSession, uidvalidity: int) -> bytes:

@@ -87,6 +87,11 @@ class Selected:
         return self._news
 
     @property
+    def modseq(self) -> int:
+        """All changes up to this one were told."""
+        return self._modseq
+
+    @property
     def has_news(self) -> bool:
         """Is there something that `updates` would look at?"""
         return self._news.pending
@@ -96,6 +101,11 @@ class Selected:
         r"""How many messages are \Recent for this session."""
         uids = self.view.uids
         return sum(bisect_right(uids, high) - bisect_left(uids, low) for low, high in self._recent)
+
+    def speak_rev2(self) -> None:
+        """The client has enabled IMAP4rev2: nothing is said of \\Recent."""
+        self.rev2 = True
+        self.flag_texts.forget_recent()
 
     def holds(self, account: AccountSession, inner: str) -> bool:
         """Is it this mailbox?"""

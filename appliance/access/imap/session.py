@@ -319,7 +319,8 @@ class ImapSession:
         selected, watch = self.selected, self.watch
         if selected is not None:
             others = watch is None or bool(watch.events)
-            async for lines in selected.updates(expunge=expunge, uid=uid or watch is not None, ask=ask, others=others):
+            uid = uid or watch is not None or selected.qresync  # RFC 5465, 5.1; RFC 7162, 3.2.4
+            async for lines in selected.updates(expunge=expunge, uid=uid, ask=ask, others=others):
                 await self.put_all(lines)
             if watch is None:
                 selected.fresh.clear()
@@ -415,9 +416,12 @@ class ImapSession:
 
     def enable_condstore(self) -> None:
         """The client has shown that it knows mod-sequences; from now on they come with flags (RFC 7162, 3.1)."""
+        fresh = "CONDSTORE" not in self.enabled
         self.enabled.add("CONDSTORE")
         if self.selected is not None:
             self.selected.condstore = True
+            if fresh:  # RFC 7162, 3.1
+                self.put(render.note("highest mod-sequence", b"HIGHESTMODSEQ %d" % self.selected.modseq))
 
     async def deselect(self) -> None:
         """No mailbox is selected any more."""

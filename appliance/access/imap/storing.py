@@ -59,7 +59,8 @@ async def store(session: ImapSession, command: Command) -> Ok:
             known += len(rest)
         selected.own(rows)
         for first in range(0, len(rows), 500):
-            lines = selected.flag_rows(rows[first : first + 500], uid=arguments.uid, silent=arguments.silent)
+            uid = arguments.uid or selected.qresync
+            lines = selected.flag_rows(rows[first : first + 500], uid=uid, silent=arguments.silent)
             await session.put_all(lines)
     code = None
     if modified:
@@ -78,7 +79,15 @@ async def expunge(session: ImapSession, command: Command) -> Ok:
     if not may_expunge(selected.rights):
         raise Refused("you have no right to remove messages here", b"NOPERM")
     await remove_marked(selected, None if arguments.uids is None else named(selected, arguments.uids, uid=True))
-    return Ok("EXPUNGE completed")
+    return await _removed(session, selected, "EXPUNGE completed")
+
+
+async def _removed(session: ImapSession, selected: Selected, text: str) -> Ok:
+    """What has gone is told first, and then up to which change all was (RFC 7162, 3.2.7)."""
+    if not selected.qresync:
+        return Ok(text, ask=True)
+    await session.tell(expunge=True, uid=True, ask=True)
+    return Ok(text, b"HIGHESTMODSEQ %d" % selected.modseq, updates=False)
 
 
 async def remove_marked(selected: Selected, uids: array[int] | None) -> None:
@@ -101,7 +110,7 @@ async def copy(session: ImapSession, command: Command) -> Ok:
     uids = named(selected, arguments.numbers, uid=arguments.uid)
     if uids and not arguments.uid and await _incomplete(selected, uids):
         raise Refused("some of the messages are no longer there", b"EXPUNGEISSUED", expunge=True)
-    code = await _copied(session, selected, uids, arguments.name, move=False) if uids else None
+    code = await _copied(session, command.tag, selected, uids, arguments.name, move=False) if uids else None
     return Ok("COPY completed", code, uid=arguments.uid)
 
 
@@ -124,17 +133,22 @@ async def move(session: ImapSession, command: Command) -> Ok:
         raise Refused("you have no right to remove messages here", b"NOPERM")
     uids = named(selected, arguments.numbers, uid=arguments.uid)
     if uids:
-        code = await _copied(session, selected, uids, arguments.name, move=True)
+        code = await _copied(session, command.tag, selected, uids, arguments.name, move=True)
         if code is not None:
             session.put(render.note("moved", code))
-    return Ok("MOVE completed", uid=arguments.uid, ask=True)
+    return await _removed(session, selected, "MOVE completed")
 
 
-async def _copied(session: ImapSession, selected: Selected, uids: array[int], name: str, *, move: bool) -> bytes | None:
+async def _copied(
+    session: ImapSession, tag: bytes, selected: Selected, uids: array[int], name: str, *, move: bool
+) -> bytes | None:
     """The COPYUID code; None when none of the messages was there any more."""
     account, inner = await session.resolve(name)
     try:
-        if account is selected.account:
+        if account is selected.account and len(uids) > BATCH:
+            async with session.progress(tag):
+                validity, source, made = await account.copy(selected.view_number, uids, inner, move=move)
+        elif account is selected.account:
             validity, source, made = await account.copy(selected.view_number, uids, inner, move=move)
         else:
             validity, source, made = await _across(selected, uids, account, inner)

@@ -559,3 +559,25 @@ async def test_digest_md5(office: Office, autojump_clock: object) -> None:
         assert (await client.line()).startswith(b"a BAD")
         assert (await exchange(client, b"secret")).startswith(b"a OK [CAPABILITY ")
         await client.ok("SELECT INBOX")
+
+
+async def test_removals_tell_how_far_all_was_told(office: Office) -> None:
+    async with office.logged_in() as client, office.logged_in() as other:
+        await client.ok("ENABLE QRESYNC")
+        await filled(client, 5)
+        await client.ok("SELECT INBOX")
+        await client.ok("STORE 1,4 +FLAGS.SILENT (\\Deleted)")
+        lines = await client.do("EXPUNGE")
+        assert lines[0] == b"* VANISHED 1,4"
+        found = re.match(rb"OK \[HIGHESTMODSEQ (\d+)\]", lines[-1])
+        assert found
+        [status] = await other.ok("STATUS INBOX (HIGHESTMODSEQ)")
+        assert status == b"* STATUS INBOX (HIGHESTMODSEQ %b)" % found[1]
+        await other.ok("SELECT INBOX")
+        await other.ok("STORE 2 +FLAGS.SILENT (\\Deleted)")
+        [line] = await client.ok("NOOP")
+        assert line.startswith(b"* 2 FETCH (UID 3 FLAGS (\\Deleted \\Recent) MODSEQ (")
+        await client.ok("CREATE box")
+        assert (await client.last("UID MOVE 2 box")).startswith(b"OK [HIGHESTMODSEQ ")
+        assert (await client.last("CLOSE")).startswith(b"OK [HIGHESTMODSEQ ")
+        assert (await other.ok("STATUS INBOX (MESSAGES)"))[0] == b"* STATUS INBOX (MESSAGES 1)"

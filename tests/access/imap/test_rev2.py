@@ -27,6 +27,7 @@ async def test_todays_protocol_is_enabled(office: Office) -> None:
         assert any(b"RECENT" in line for line in await client.ok("SELECT INBOX"))
         assert await client.ok("SEARCH ALL") == [b"* SEARCH 1"]
         assert await client.ok("ENABLE IMAP4rev2 NOPE") == [b"* ENABLED IMAP4rev2"]
+        assert await client.ok("FETCH 1 FLAGS") == [b"* 1 FETCH (FLAGS ())"]
         lines = await client.ok("SELECT INBOX")
         assert not any(b"RECENT" in line or b"UNSEEN" in line for line in lines)
         assert b"* OK [CLOSED] the mailbox before is closed" in lines
