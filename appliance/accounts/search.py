@@ -30,6 +30,7 @@ from appliance.formats.charsets import decode_text, unicode_casemap
 from appliance.formats.dates import parse_date_time
 from appliance.formats.encodedwords import decode_words
 from appliance.formats.headers import fields, get
+from appliance.formats.mailboxes import parse_mailboxes
 from appliance.kernel.files import Files
 from appliance.mailstore.flags import RECENT
 from appliance.mailstore.store import Found, Store
@@ -48,6 +49,7 @@ _LARGEST: Final = 32 << 20
 """Of larger messages only so much is searched."""
 _EPOCH: Final = 719163
 """1970-01-01 as an ordinal."""
+_ADDRESSES: Final = frozenset({b"from", b"to", b"cc", b"bcc", b"sender", b"reply-to"})
 _FIELDS: Final = ("SUBJECT", "FROM", "TO", "CC", "BCC")
 
 _Test = Callable[[bytes], bool]
@@ -283,9 +285,21 @@ class _Header:
     def __call__(self, content: bytes) -> bool:
         text = self.text
         for field in fields(content):
-            if field.name.lower() == self.name and (not text or text in unicode_casemap(decode_words(field.value))):
+            if field.name.lower() != self.name:
+                continue
+            if not text or text in unicode_casemap(decode_words(field.value)):
+                return True
+            if self.name in _ADDRESSES and b"(" in field.value and text in unicode_casemap(_envelope(field.value)):
                 return True
         return False
+
+
+def _envelope(value: bytes) -> str:
+    """Addresses as an envelope has them (RFC 3501, 6.4.4): without comments in the middle of them."""
+    return ", ".join(
+        f"{decode_words(name or b'')} <{b'@'.join(part for part in (local, domain) if part).decode('utf-8', 'replace')}>"
+        for name, local, domain, _ in parse_mailboxes(value[:_HEADER])
+    )
 
 
 class _Sent:

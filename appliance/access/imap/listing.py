@@ -141,7 +141,10 @@ class _Answer:
         if wanted is None:
             found = [(entry, False) for entry in known if matches(self.patterns, entry.name)]
         else:
-            above = {level for name in wanted for level in outer(name)} if recursive else set()
+            above: set[str] = set()
+            if recursive:
+                # Of children that are told themselves nothing more is said at their parents (RFC 5258, 3.5).
+                above = {level for name in wanted if not matches(self.patterns, name) for level in outer(name)}
             for name in sorted(wanted | above, key=lambda name: (name != "INBOX", name)):
                 # A parent that is wanted for its children only is told if it matches and they do (RFC 5258, 3.5).
                 if matches(self.patterns, name):

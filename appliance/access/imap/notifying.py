@@ -178,8 +178,8 @@ class Watch:
     ) -> None:
         items = ["MESSAGES", "UIDNEXT", "UIDVALIDITY"]
         if "FLAGCHANGE" in events:
-            items.append("UNSEEN")
-        if "CONDSTORE" in session.enabled:
+            items += ["HIGHESTMODSEQ", "UNSEEN"]
+        elif "CONDSTORE" in session.enabled:
             items.append("HIGHESTMODSEQ")
         try:
             values = await status_values(session, space.account, name, tuple(items))

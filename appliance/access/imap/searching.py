@@ -140,7 +140,21 @@ async def hits(
             found = await selected.account.search(selected.view_number, program)
     else:
         found = await selected.account.search(selected.view_number, program)
-    return selected.known(found), await _highest(selected, found) if translator.modseq else 0
+    uids = selected.known(found)
+    return uids, await _highest(selected, _counted(uids, asked)) if translator.modseq else 0
+
+
+def _counted(uids: Sequence[int], asked: commands.Search) -> Sequence[int]:
+    """The messages whose mod-sequences make the one that is told: those that are named (RFC 4731, 3.2; RFC 9394, 3.1)."""
+    options = set(asked.returned or ())
+    if not uids or not options or options & {"ALL", "COUNT"} or options == {"SAVE"}:
+        return uids
+    named = set(asked.window.of(uids)) if asked.window is not None else set()
+    if "MIN" in options:
+        named.add(uids[0])
+    if "MAX" in options:
+        named.add(uids[-1])
+    return sorted(named)
 
 
 async def search(session: ImapSession, command: Command) -> Ok:
@@ -205,7 +219,7 @@ def extended(tag: bytes, results: Sequence[int], arguments: commands.Search, mod
     return b" ".join(words) + b"\r\n"
 
 
-async def _highest(selected: Selected, uids: array[int]) -> int:
+async def _highest(selected: Selected, uids: Sequence[int]) -> int:
     """The highest mod-sequence of these messages, 0 for none."""
     highest = 0
     for start in range(0, len(uids), 2000):

@@ -160,6 +160,9 @@ async def _copied(
         raise
     if not made:
         return None
+    if move and selected.holds(account, inner):
+        # Into the mailbox where they are: under new UIDs, and not twice.
+        selected.view.vanish(await account.remove(selected.view_number, source))
     if selected.holds(account, inner):
         selected.mine.update(made)
     return b"COPYUID %d %b %b" % (validity, compact(source), compact(made))

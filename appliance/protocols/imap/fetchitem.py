@@ -43,7 +43,7 @@ MACROS: Final = {
 
 _ITEM = re.compile(rb"[A-Za-z0-9.]+")
 _SECTION = re.compile(rb"((?:[0-9]{1,9}\.)*[0-9]{1,9})?(\.?)([A-Za-z.]*)")
-_PARTIAL = re.compile(rb"<([0-9]{1,19})\.([0-9]{1,10})>")
+_PARTIAL = re.compile(rb"<([0-9]{1,19})(?:\.([0-9]{1,10}))?>")  # without a count: to the end, as some clients ask
 _FIELD = re.compile(rb"[!-9;-~]+")
 
 
@@ -169,7 +169,7 @@ def _partial(cursor: Cursor, label: bytes) -> tuple[tuple[int, int] | None, byte
     if not cursor.ahead(b"<"):
         return None, label
     found = cursor.match(_PARTIAL, "a partial range")
-    offset, count = int(found[1]), int(found[2])
+    offset, count = int(found[1]), int(found[2]) if found[2] else MAX_NUMBER
     if not 0 < count <= MAX_NUMBER or offset >= 1 << 63:
         raise ParseError("partial range out of bounds")
     return (offset, count), b"%b<%d>" % (label, offset)

@@ -74,8 +74,8 @@ class SequenceSet:
         return not self.parts
 
     def highest(self) -> int:
-        """The largest number that is written in the set; 0 when only `*` is."""
-        return max((max(part) for part in self.parts), default=0)
+        """The largest number that is written in the set without `*` at the other end of its range, 0 for none."""
+        return max((max(part) for part in self.parts if STAR not in part), default=0)
 
     def __bytes__(self) -> bytes:
         if not self.parts:

@@ -57,7 +57,7 @@ class MessageView:
     def by_number(self, numbers: SequenceSet) -> array[int]:
         """The UIDs of a set of sequence numbers, ascending. Raises IndexError when a number is larger than the mailbox.
 
-        On an empty mailbox `1:*` and the like name nothing.
+        On an empty mailbox `1:*` and the like name nothing; `n:*` is the last message where n is too large.
         """
         count = len(self.uids)
         if count and numbers.highest() > count:

@@ -279,14 +279,9 @@ class Session:
         for old, new in zip(here, expanded(code[2]), strict=True):
             letter = letters[old]
             self.world[target].add(new, letter.body, set(letter.flags))
-        # To move into the same mailbox is to copy, and to remove what was there.
-        if name == "MOVE" and target != self.box:
+        if name == "MOVE":
             for old in here:
                 del letters[old]
-        elif name == "MOVE":
-            for old in here:
-                if old not in self.seq:
-                    del letters[old]
 
     async def replace(self) -> None:
         letters = self.world[self.box].letters
