@@ -12,12 +12,13 @@ from typing import Final
 
 from appliance.formats.charsets import decode_text, decode_transfer, unicode_casemap
 from appliance.formats.encodedwords import decode_words
+from appliance.formats.headers import header_end
 from appliance.formats.mime import Part, parse_structure
 
 __all__ = ["InBody"]
 
 _CHARSET: Final = re.compile(rb"CHARSET(?:=\"?|\*?\d*\*?=\"?'?)([A-Z0-9_-]*)")
-_ENCODED: Final = (b"QUOTED-PRINTABLE", b"BASE64")
+_HARD: Final = (b"QUOTED-PRINTABLE", b"BASE64", b"MULTIPART", b"MESSAGE/")
 # Charsets in which ASCII bytes are those characters and nothing else.
 _SIMPLE: Final = re.compile(rb"(?:UTF-8|(?:US-)?ASCII|ISO-?8859-\d+|WINDOWS-\d+|CP125\d|KOI8-[RU]|LATIN-?1|)")
 
@@ -37,15 +38,14 @@ class InBody:
     def __call__(self, content: bytes) -> bool:
         if not self._text:
             return True
-        if content.isascii() and b"base64" not in content and b"quoted-printable" not in content:
-            upper = content.upper()
-            plain = not any(word in upper for word in _ENCODED) and _simple(upper)
-            plain = plain and not (self._whole and b"=?" in upper)
-            if plain and (self._bytes is None or not self._seen(upper)):
+        if content.isascii():
+            head = content[: header_end(content)].upper()
+            # Nothing is within it, and nothing of it is encoded: its bytes are its text.
+            plain = not any(word in head for word in _HARD) and _simple(head) and not (self._whole and b"=?" in head)
+            if plain and (self._bytes is None or not self._seen(content.upper())):
                 return False
-        return any(
-            self._in_header(content, part) or self._in_text(content, part) for part in parse_structure(content).walk()
-        )
+        parts = parse_structure(content, measure=False).walk()
+        return any(self._in_header(content, part) or self._in_text(content, part) for part in parts)
 
     def _seen(self, upper: bytes) -> bool:
         """Somewhere in these bytes, perhaps over the end of a line that unfolding takes away."""
