@@ -25,13 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.bench import clients, contenders, filters, measures, rules  # noqa: E402 - found from the root
+from tests.bench import clients, contenders, filters, measures, queue, rules  # noqa: E402 - found from the root
 from tests.bench.contenders import Contender, OurRelay, Ours, PeerRelay, Peers, Relay, Runs  # noqa: E402
 from tests.bench.measures import FULL, QUICK, Figures, Scale, Taken  # noqa: E402
 from tests.interop import dovecot, pillarbox  # noqa: E402
 
 RESULT = ROOT / ".out" / "bench.json"
-GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow", "rules", "filters")
+GROUPS = ("start", "memory", "smtp", "relay", "imap", "login", "slow", "rules", "filters", "queue")
 Measure = Callable[[Contender], Taken]
 Side = TypeVar("Side", bound=Runs)
 
@@ -104,6 +104,7 @@ class Bench:
                     self.take(sides, login_measure(scale.logins, parallel))
             if "imap" in groups:
                 self.take(sides, lambda one: measures.append(one, scale.appends))
+                self.take(sides, lambda one: measures.append(one, scale.appends * 3, sessions=10))
                 self.take(sides, lambda one: measures.fill(one, "small", scale.bodies), repeat=1)
                 self.take(sides, lambda one: measures.bodies(one, scale.bodies))
                 self.take(sides, lambda one: measures.fill(one, "big", scale.mailbox), repeat=1)
@@ -153,6 +154,15 @@ class Bench:
         self.figures.values.update(figures.values)
         for text in says:
             say(text)
+
+    def queue(self) -> None:
+        """A long queue, and a message to very many; there is nobody to compare with."""
+        waiting, people = self.scale.waiting
+        with self.running(Ours(self.place("queue"))) as (one,):
+            for figures, says in (queue.measure(one, waiting, self.scale.messages), queue.many(one, people)):
+                self.figures.values.update(figures.values)
+                for text in says:
+                    say(text)
 
     def place(self, name: str) -> Path:
         """A new folder that the servers' users can enter."""
@@ -258,6 +268,8 @@ def main() -> int:
             bench.rules()
         if "filters" in options.only:
             bench.filters()
+        if "queue" in options.only:
+            bench.queue()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         save(bench, options)

@@ -16,6 +16,7 @@ COMMANDS = {
     "listing": LISTING,
     "listing again": LISTING,
     "flags and UIDs": "FETCH 1:* (FLAGS UID)",
+    "UID SEARCH UNSEEN": "UID SEARCH UNSEEN",
     "SEARCH BODY": "SEARCH BODY zzqqxx",
     "STORE on all": "STORE 1:* +FLAGS.SILENT (\\Flagged)",
     "STORE back": "STORE 1:* -FLAGS.SILENT (\\Flagged)",
@@ -36,11 +37,20 @@ class Scale:
     appends: int = 600
     idlers: tuple[int, ...] = (200, 2000)
     slow_messages: int = 300
+    waiting: tuple[int, int] = (100_000, 10_000)
 
 
 FULL = Scale()
 QUICK = Scale(
-    sizes=(10240,), messages=300, relayed=500, logins=100, mailbox=2000, bodies=300, appends=200, idlers=(200,)
+    sizes=(10240,),
+    messages=300,
+    relayed=500,
+    logins=100,
+    mailbox=2000,
+    bodies=300,
+    appends=200,
+    idlers=(200,),
+    waiting=(10_000, 500),
 )
 
 
@@ -122,10 +132,14 @@ def bodies(one: Contender, count: int) -> Taken:
         yield f"POP3 RETR, {name}", "msg/s", got["per_second"]
 
 
-def append(one: Contender, count: int, label: str = "") -> Taken:
-    """Durable APPEND, one after the other."""
-    answer = call("mailload", "append", one.imap, f"appender@{DOMAIN}", corpus_file(), count, 1)
-    yield f"APPEND, one at a time{label}", "msg/s", answer["per_second"]
+def append(one: Contender, count: int, label: str = "", sessions: int = 1) -> Taken:
+    """Durable APPEND, one after the other in each session."""
+    answer = call("mailload", "append", one.imap, f"appender@{DOMAIN}", corpus_file(), count, sessions)
+    yield (
+        f"APPEND, {'one at a time' if sessions == 1 else f'{sessions} sessions'}{label}",
+        "msg/s",
+        answer["per_second"],
+    )
 
 
 def memory(one: Contender, idlers: tuple[int, ...]) -> Taken:
