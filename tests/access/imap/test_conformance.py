@@ -157,3 +157,39 @@ async def test_a_move_into_the_same_mailbox_gives_new_uids(office: Office) -> No
         assert re.fullmatch(rb"\* OK \[COPYUID \d+ 1 3\] moved", lines[0])
         assert lines[1:3] == [b"* 1 EXPUNGE", b"* 2 EXISTS"]
         assert await client.ok("UID SEARCH ALL") == [b"* SEARCH 2 3"]
+
+
+@pytest.mark.feature("IMAP-111", "STD-108")
+async def test_messages_put_together_and_whole_ones_in_one_command(office: Office) -> None:
+    async with office.logged_in() as client:
+        await filled(client, 1)
+
+        def text(data: str) -> str:
+            return f"TEXT {{{len(data)}+}}\r\n{data}"
+
+        def literal(data: str) -> str:
+            return f"{{{len(data)}+}}\r\n{data}"
+
+        head, whole = 'URL "/INBOX/;UID=1/;SECTION=HEADER"', 'URL "/INBOX/;UID=1"'
+        good = [
+            f"CATENATE ({text('a: b')}) CATENATE ({text('c: d')})",
+            f"CATENATE ({head} {text('body1')}) CATENATE ({whole})",
+            f"CATENATE ({head}) {literal('New: message')}",
+            f"CATENATE ({head}) (\\Answered) {literal('New: message')}",
+        ]
+        for command in good:
+            last = await client.last(f"APPEND INBOX {command}")
+            assert re.match(rb"OK \[APPENDUID \d+ \d+:\d+\]", last), (command, last)
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 9)"]
+        wrong = 'URL "/INBOX;UIDVALIDITY=12345/;UID=1"'
+        bad = [
+            f"CATENATE ({wrong}) CATENATE ({whole})",
+            f"CATENATE ({wrong}) CATENATE ({whole} {text('hello')})",
+            f"CATENATE ({wrong}) {literal('hello')}",
+            f"CATENATE ({whole}) CATENATE ({text('hello')} {wrong}) {literal('hello')}",
+            f"(\\Seen) CATENATE ({text('a')} {wrong} {text('b')} {wrong} {text('c')})",
+        ]
+        for command in bad:
+            assert (await client.last(f"APPEND INBOX {command}")).startswith(b"NO [BADURL"), command
+            await client.ok("NOOP")
+        assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 9)"]
