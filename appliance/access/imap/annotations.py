@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, AccountSession, Listed
 from appliance.accounts.metadata import MAX_VALUE
+from appliance.kernel.tasks import pace
 from appliance.protocols.imap import Command, commands, render
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ async def checked_uses(account: AccountSession, name: str, uses: Iterable[str]) 
 async def _given(account: AccountSession, rows: Sequence[Listed]) -> dict[str, list[str]]:
     """The uses that mailboxes were given, by their names; what was given and taken away is an empty list."""
     given: dict[str, list[str]] = {}
-    for row in rows:
+    for count, row in enumerate(rows, 1):
+        if not count % 200:
+            await pace()
         if row.selectable:
             try:
                 value = (await account.metadata(row.name)).get(SPECIAL_USE)

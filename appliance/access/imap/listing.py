@@ -14,6 +14,7 @@ from appliance.access.imap.mailboxes import check_items, status_values
 from appliance.access.imap.session import Ok, Refused
 from appliance.accounts.client import AccountError, AccountSession
 from appliance.accounts.shared import resolved
+from appliance.kernel.tasks import pace
 from appliance.protocols.imap import Command, commands, render
 from appliance.protocols.imap.names import SEPARATOR, ListPattern
 
@@ -151,8 +152,10 @@ class _Answer:
                     missing = Entry(name, False, False, "", None, "")
                     found.append((by_name.get(name, missing), name in above))
         look = sum(entry.selectable for entry, _ in found) <= MAX_MARKED
-        for entry, info in found:
+        for count, (entry, info) in enumerate(found, 1):
             await self._row(entry, info, look=look)
+            if not count % 200:
+                await pace()
 
     async def _row(self, entry: Entry, info: bool, *, look: bool) -> None:
         session, arguments = self.session, self.arguments
