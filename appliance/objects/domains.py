@@ -190,10 +190,15 @@ class Domains:
         return found is not None and found.settings[d.ADMIN_DOMAIN].lower() == domain
 
     async def set_rights(self, account: Account, codes: list[str]) -> None:
-        """Replace the rights. Raises OperationError for a server right outside the main domain."""
+        """Replace the rights. Raises OperationError for a server right outside the main domain, and where nobody would be
+        left who can give rights."""
         if not account.domain.is_main and SERVER_RIGHTS.intersection(codes):
             raise OperationError("Server rights can be granted only to accounts of the main domain")
-        account.domain.access[account.name] = list(dict.fromkeys(codes))
+        access = account.domain.access
+        loses = Right.MASTER in access.get(account.name, ()) and Right.MASTER not in codes
+        if loses and not any(Right.MASTER in held for name, held in access.items() if name != account.name):
+            raise OperationError("Nobody else can do everything: give that right to another account first")
+        access[account.name] = list(dict.fromkeys(codes))
         await account.domain.save_access()
 
     # Domains -------------------------------------------------------------------------------------------------------

@@ -433,3 +433,15 @@ async def test_remote_pop_records_are_kept_with_the_domain(
     await operations.perform(root, "RenameAccount", {"oldAccountName": "r", "newAccountName": "s"})
     assert parse((tmp_path / "Accounts/Settings/RPOP.data").read_text()) == {"s": [record]}
     assert (await start(tmp_path)).main.rpop == {"s": [record]}
+
+
+async def test_somebody_is_always_left_who_can_do_everything(domains: Domains, operations: Operations) -> None:
+    root = caller(domains, "postmaster@office.test")
+    await domains.create_account(domains.main, "chief")
+    taken: dict[str, Value] = {"accountName": "postmaster", "newRights": ["Monitor"]}
+    with pytest.raises(OperationError, match="another account first"):
+        await operations.perform(root, "SetAccountRights", taken)
+    assert await operations.perform(root, "GetAccountRights", {"accountName": "postmaster"}) == ["Master"]
+    await operations.perform(root, "SetAccountRights", {"accountName": "chief", "newRights": ["Master"]})
+    await operations.perform(root, "SetAccountRights", taken)
+    assert domains.main.access == {"chief": ["Master"], "postmaster": ["Monitor"]}
