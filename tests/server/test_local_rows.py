@@ -75,7 +75,7 @@ async def test_names_of_a_unified_domain_see_their_own_mail(house: House) -> Non
     assert await house.inbox("nobody@client1.com") == []
 
 
-@pytest.mark.feature("LOCAL-094", "ROUTE-130")
+@pytest.mark.feature("LOCAL-094", "ROUTE-130", "ROUTE-114")
 async def test_names_for_log_ins_are_routed(house: House) -> None:
     cli = await house.cli()
     await cli('SetAccountAliases "ann" (annie)')
@@ -204,3 +204,28 @@ async def test_what_accounts_and_domains_receive_is_counted_if_wanted(house: Hou
     await cli('ResetDomainStat "box.test"')
     assert await cli('GetDomainStat "box.test" KEY MessagesReceived') == "0"
     assert await cli("GetAccountStat bob KEY MessagesReceived") == "1"
+
+
+@pytest.mark.feature("ROUTE-133")
+async def test_names_of_others_in_mailbox_names_are_routed(house: House) -> None:
+    cli = await house.cli()
+    await cli('SetAccountAliases "ann" (annie)')
+    await cli('SetRouterTable "<chief> = ann\\e<boss@old.test> = ann\\e<away> = x@far.test"')
+    ann, bob = await house.imap("ann"), await house.imap("bob")
+    assert (await ann.imap("SETACL INBOX bob lr"))[-1].startswith("a OK")
+    for name in ("~ann/INBOX", "~annie/INBOX", "~chief/INBOX", "~boss@old.test/INBOX"):
+        assert (await bob.imap(f'EXAMINE "{name}"'))[-1].startswith("a OK"), name
+    for name in ("~away/INBOX", "~nobody/INBOX"):
+        assert (await bob.imap(f'EXAMINE "{name}"'))[-1].startswith("a NO"), name
+
+
+@pytest.mark.feature("QUEUE-006")
+async def test_mail_that_is_sent_by_pop_passes_the_queue(house: House) -> None:
+    line, answer = await pop(house, "bob")
+    assert answer.startswith("+OK")
+    assert (await line.ask("XTND XMIT")).startswith("+OK")
+    await line.send(b"From: bob@box.test\r\nTo: ann@box.test\r\nSubject: by POP\r\n\r\ntext\r\n.\r\n")
+    assert (await line.line()).startswith("+OK")
+    await line.ask("QUIT")
+    await arrived(house, "ann", 1)
+    assert "Subject: by POP" in (await house.inbox("ann"))[0]
