@@ -12,7 +12,16 @@ import trio
 
 from firmware.base import BaseError, Lock, prepare
 from firmware.options import USAGE, OptionError, Options, with_parameter_file
-from firmware.platform import drop_root, give_tree, os_log, raise_descriptor_limit, run_as, settle_memory, to_background
+from firmware.platform import (
+    drop_root,
+    give_tree,
+    os_log,
+    raise_descriptor_limit,
+    run_as,
+    settle_memory,
+    share_the_interpreter,
+    to_background,
+)
 from firmware.privilege import RootPrivilege
 from firmware.provision import Provision, ProvisionError
 
@@ -89,6 +98,7 @@ def _serve(options: Options, provision: Provision | None) -> int:
     from firmware.bridges import own_program
 
     raise_descriptor_limit()
+    share_the_interpreter()
     os.umask(0o027)
     files = OsFiles()
     if options.drop_root and (user := run_as()) is not None:
