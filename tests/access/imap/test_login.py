@@ -298,3 +298,13 @@ async def test_a_client_that_does_not_read_is_left(post: Post, autojump_clock: o
         assert len(post.sessions) == 1
         await trio.sleep(10)
         assert len(post.sessions) == 0
+
+
+@pytest.mark.feature("SEC-012")
+async def test_what_is_not_announced_is_served(post: Post) -> None:
+    object.__setattr__(post.around, "advertise_secure", lambda: False)
+    async with post.client() as client:
+        greeting = await client.line()
+        assert b" AUTH=PLAIN " in greeting
+        assert b"CRAM-MD5" not in greeting and b"SCRAM" not in greeting and b"DIGEST" not in greeting
+        assert (await authenticate(client, "CRAM-MD5")).startswith(b"OK")

@@ -517,7 +517,7 @@ async def test_administrators_enter_by_name(office: Office) -> None:
         assert await client.ok("STATUS ~chief/INBOX (MESSAGES)") == [b"* STATUS ~chief/INBOX (MESSAGES 2)"]
 
 
-@pytest.mark.feature("SEC-003", "STD-015", "IMAP-011", "SEC-012")
+@pytest.mark.feature("SEC-003", "STD-015", "IMAP-011")
 async def test_digest_md5(office: Office, autojump_clock: object) -> None:
     import hashlib
 
