@@ -25,6 +25,7 @@ from appliance.kernel.disk import SYNC, Disk
 from appliance.kernel.files import Files
 from appliance.kernel.journal import Frame, Journal, JournalError, JournalFull, Position, Ticket
 from appliance.kernel.log import Logger
+from appliance.kernel.memory import give_back
 from appliance.kernel.segments import Segment, read_frame
 from appliance.kernel.tasks import TaskStatus, in_thread, pace
 from appliance.router.route import Route
@@ -47,6 +48,7 @@ _REMOVE_DELAY: Final = 0.2
 _VERIFY: Final = 200
 _TOGETHER: Final = 64
 _MANY: Final = 1000
+_MUCH: Final = 4 << 20
 _SHORTEST: Final = 8
 
 
@@ -477,10 +479,13 @@ class Spool:
             if not message.filed and not message.finished:
                 old.append(message)
         await self._write_files(old)
+        before = self._held
         for message in old:
             if message.filed:
                 self._release_content(message)
                 compact(message, self.sources, self.common)
+        if before - self._held >= _MUCH:
+            await in_thread(give_back)
 
     async def _write_files(self, messages: Sequence[QueuedMessage]) -> None:
         """N.msg for each; those that cannot be written now are tried again later."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -17,6 +17,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.disk import Disk
 from appliance.kernel.journal import Journal
 from appliance.kernel.log import Logger
+from appliance.kernel.memory import give_back
 from appliance.kernel.operations import Operations
 from appliance.kernel.settings import Settings
 from appliance.kernel.statistics import Statistics
@@ -44,6 +45,9 @@ from appliance.transfer.settings import (
 from appliance.transfer.spool import Spool
 
 __all__ = ["LogSource", "Transfer"]
+
+
+_MANY: Final = 10_000
 
 
 class LogSource(Protocol):
@@ -122,7 +126,10 @@ class Transfer:
 
     def start(self) -> int:
         """Enqueue what survived the restart; how many messages. All modules must be registered."""
-        return self.recovery.begin()
+        count = self.recovery.begin()
+        if count >= _MANY:
+            give_back()
+        return count
 
     def safe(self, account: str, position: int) -> None:
         """The account's K is durable: all that it stored by frames before `position` (`Spool.safe`)."""
