@@ -198,3 +198,32 @@ async def test_bad_attributes_are_named(house: House, cli: CommandLine) -> None:
     ):
         with pytest.raises(Refusal, match=text):
             await cli(f"SelfSignDomainCertificate client.test {attributes}")
+
+
+@pytest.mark.feature("ACC-024", "SEC-142")
+async def test_the_address_of_the_connection_chooses_the_certificate(house: House, cli: CommandLine) -> None:
+    """Clients that give no server name: on TLS ports and after STARTTLS. What was entered counts only while it is selected."""
+    await cli("SetDomainPrivateKey client.test KEY P-256")
+    await cli("SelfSignDomainCertificate client.test")
+
+    async def names() -> list[bytes]:
+        found = []
+        for arguments in (
+            ("-connect", f"{HOST}:{house.port('IMAPS')}"),
+            ("-starttls", "smtp", "-connect", f"{HOST}:{house.port('SMTP')}"),
+        ):
+            process = await trio.run_process(
+                ["openssl", "s_client", "-noservername", *arguments],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+            line = next(line for line in process.stdout.splitlines() if line.startswith(b"subject="))
+            found.append(b"client.test" if b"client.test" in line else line)
+        return found
+
+    assert b"client.test" not in await names()
+    await cli('UpdateDomainSettings client.test {IPMode="Manually Defined"; IPAddresses=(127.0.0.1);}')
+    assert await names() == [b"client.test", b"client.test"]
+    await cli("UpdateDomainSettings client.test {CertificateType=Server;}")
+    assert b"client.test" not in await names()

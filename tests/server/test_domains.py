@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import pytest
@@ -301,7 +302,7 @@ async def test_the_table_is_lines_with_comments(house: House, cli: CommandLine) 
     assert isinstance(stored, dict) and str(stored["Table"]).splitlines() == table.split("\\e"), "comments are kept"
 
 
-@pytest.mark.feature("DOM-039", "DOM-040", "ADM-047")
+@pytest.mark.feature("DOM-039", "DOM-040", "ADM-047", "ACC-018")
 async def test_addresses_of_domains_come_from_the_dns(house: House) -> None:
     """A domain that asks the DNS has those of the addresses that are this computer's; a change counts at once."""
     cli = await house.cli()
@@ -345,3 +346,31 @@ async def test_methods_that_need_a_readable_password_are_listed_while_one_may_be
     assert "CRAM-MD5" in await methods()
     await cli("UpdateAccountDefaults client.test {PasswordEncryption=default;}")
     assert "CRAM-MD5" not in await methods()
+
+
+@pytest.mark.feature("ACC-016")
+async def test_an_address_is_of_one_domain_the_main_one_first(house: House) -> None:
+    """The others are reached by full names."""
+    cli = await house.cli()
+    for name in ("alpha.test", "beta.test"):
+        await cli(f"CreateDomain {name}")
+        await cli(f"CreateAccount {name.removesuffix(".test")}@{name} {{Password={PASSWORD};}}")
+        await cli(f"UpdateDomainSettings {name} {{IPAddresses=(127.0.0.1);}}")
+    assert (await login(house, "IMAP", "alpha")).startswith("OK")
+    assert not (await login(house, "IMAP", "beta")).startswith("OK")
+    assert (await login(house, "IMAP", "beta@beta.test")).startswith("OK")
+    assert await house.logged("address 127.0.0.1 of beta.test is assigned to alpha.test already")
+    await cli('UpdateDomainSettings box.test {IPMode="Manually Defined"; IPAddresses=(127.0.0.1);}')
+    assert (await login(house, "IMAP", "ann")).startswith("OK")
+    assert not (await login(house, "IMAP", "alpha")).startswith("OK")
+
+
+@pytest.mark.feature("ACC-020")
+async def test_a_browser_gives_the_domain_by_the_name_in_the_url(house: House, cli: CommandLine) -> None:
+    await cli("SetAccountRights info@client.test (Domain)")
+    for host, wanted in (("client.test", "200"), ("box.test", "401")):
+        line = await house.connect("HTTPA", greeting=False)
+        credentials = b64encode(f"info:{PASSWORD}".encode()).decode()
+        head = f"Host: {host}:{house.port('HTTPA')}\r\nAuthorization: Basic {credentials}\r\nConnection: close\r\n"
+        await line.send(f"GET /Domains/client.test/ HTTP/1.1\r\n{head}\r\n".encode())
+        assert (await line.rest()).split()[1].decode() == wanted

@@ -189,7 +189,7 @@ async def test_a_program_that_does_not_start(site: Site) -> None:
     assert await site.login(PASSWORD) == "OK"
 
 
-@pytest.mark.feature("SEC-071", "SEC-072", "SEC-073", "SEC-074", "SEC-075", "LOCAL-025", "DOM-066")
+@pytest.mark.feature("SEC-071", "SEC-072", "SEC-073", "SEC-074", "SEC-075", "LOCAL-025", "DOM-066", "ACC-031")
 async def test_unknown_names_are_made(site: Site) -> None:
     house = site.house
     await site.switch_on()

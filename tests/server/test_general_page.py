@@ -31,7 +31,7 @@ async def test_the_information_fields(house: House) -> None:
     assert re.fullmatch(r"<span>0 d 00:0\d:\d\d</span>", field(body, "Up-time"))
 
 
-@pytest.mark.feature("ADM-046")
+@pytest.mark.feature("ADM-046", "ACC-019")
 async def test_addresses_of_no_domain_are_marked(house: House) -> None:
     cli = await house.cli()
     assert "marked" not in field((await house.page("/Settings/General")).body, "Local IP addresses")
