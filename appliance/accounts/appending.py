@@ -13,6 +13,7 @@ from appliance.accounts.client import AccountError
 from appliance.accounts.writing import Item, check_quota, keyword_bits, put, put_file, settle
 from appliance.formats.wire import ToStore, to_store
 from appliance.kernel.files import Files
+from appliance.kernel.tasks import pace
 
 if TYPE_CHECKING:
     from appliance.accounts.box import Box
@@ -23,6 +24,7 @@ __all__ = ["Append", "Whole", "append", "append_abort", "append_begin", "append_
 
 MAX_CHUNK: Final = 256 * 1024
 MAX_APPENDS: Final = 4
+_LARGE: Final = 1 << 16
 
 
 class Append:
@@ -73,6 +75,8 @@ async def append(state: State, wanted: Sequence[Whole]) -> list[tuple[int, int] 
         _, items, numbers = plan.setdefault(box.name, (box, [], []))
         items.append(Item(one.flags, bits, one.date, b"", to_store(one.data)))
         numbers.append(number)
+        if len(one.data) > _LARGE:
+            await pace()
     try:
         placed = await put(state, [(box, items) for box, items, _ in plan.values()]) if plan else []
     except (AccountError, OSError) as error:
