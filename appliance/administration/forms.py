@@ -113,7 +113,7 @@ def keep(panels: Sequence[Panel], posted: Mapping[str, Sequence[str]], error: st
                 if cell.key in posted:
                     cell.value = posted[cell.key][-1]
             given = posted.get(made.key)
-            if given is None or made.control == "secret":
+            if given is None or made.control in ("secret", "secretlines"):
                 continue
             made.value = given[-1]
             if made.control == "services":
@@ -138,7 +138,7 @@ def read(settings: Settings, posted: Mapping[str, Sequence[str]], *, inherits: b
         if given is None:
             continue
         last = given[-1].replace("\r\n", "\n")
-        if control == "secret":
+        if control in ("secret", "secretlines"):
             if last:
                 changes[setting.key] = last
         elif control == "services":

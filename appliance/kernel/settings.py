@@ -8,7 +8,7 @@ counts at once. Unknown keys survive load and save (another version, or another 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
@@ -107,6 +107,12 @@ class SecretText(Kind[Secret]):
 
     def render(self, value: Secret) -> Value:
         return value.reveal()
+
+
+class SecretLines(SecretText):
+    """A key of several lines (PEM). In a field of one line a browser would join them."""
+
+    control = "secretlines"
 
 
 class YesNo(Kind[bool]):
@@ -337,12 +343,22 @@ class Setting(Generic[T]):
             raise SettingError(self.key, str(error)) from None
 
 
-class Group:
-    """The declared settings of one component, found by key or synonym without regard to case."""
+Consistent = Callable[[Mapping[str, Any], frozenset[str]], Awaitable[None]]
 
-    def __init__(self, name: str, title: str, settings: Iterable[Setting[Any]]) -> None:
+
+class Group:
+    """The declared settings of one component, found by key or synonym without regard to case.
+
+    `consistent(values, changed)` looks at a change before it is stored: the effective typed values by key as they would be,
+    and the keys that change. It raises SettingError for values that do not go together.
+    """
+
+    def __init__(
+        self, name: str, title: str, settings: Iterable[Setting[Any]], consistent: Consistent | None = None
+    ) -> None:
         self.name = name
         self.title = title
+        self.consistent = consistent
         self.settings = tuple(settings)
         self._by_key: dict[str, Setting[Any]] = {}
         for setting in self.settings:
@@ -492,6 +508,9 @@ class Settings:
             key for key in {*self._stored, *values} if self._stored.get(key, DEFAULT) != values.get(key, DEFAULT)
         )
         if changed:
+            if self.group.consistent is not None:
+                above = {s.key: s.default if self.parent is None else self.parent[s] for s in self.group}
+                await self.group.consistent({**above, **explicit}, changed)
             await self.storage.save(values)
             self._stored, self._explicit = values, explicit
             for watcher in tuple(self._watchers):

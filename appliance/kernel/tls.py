@@ -10,9 +10,9 @@ is a full handshake again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import trio
 
@@ -21,7 +21,7 @@ from appliance.kernel.clock import Clock
 from appliance.kernel.disk import Disk
 from appliance.kernel.files import SECRET_MODE, Files
 from appliance.kernel.log import Logger
-from appliance.kernel.settings import Group, LogLevel, Secret, SecretText, Setting, Settings, Text, Time
+from appliance.kernel.settings import Group, LogLevel, Secret, SecretLines, Setting, SettingError, Settings, Text, Time
 from appliance.kernel.statistics import Statistics
 from appliance.kernel.tasks import TaskStatus, in_thread
 
@@ -32,10 +32,39 @@ __all__ = ["TLS", "TLS_LOG", "Credentials", "DomainCertificates", "Tls"]
 
 TLS_LOG = Setting("LogLevel", LogLevel(), 3, "Log", "TLS Sessions")
 TIME_TO_LIVE = Setting("TimeToLive", Time(60, 86400), 3600, "Time To Live", "TLS Sessions")
-KEY = Setting("PrivateKey", SecretText(), Secret(""), "Private Key", "Server Certificate", secret=True)
+KEY = Setting("PrivateKey", SecretLines(), Secret(""), "Private Key", "Server Certificate", secret=True)
 CERTIFICATE = Setting("Certificate", Text(limit=65536, lines=True), "", "Certificate", "Server Certificate")
 CHAIN = Setting("CAChain", Text(limit=1 << 20, lines=True), "", "Certificate Authority Chain", "Server Certificate")
-TLS = Group("TLS", "TLS Sessions", (TLS_LOG, TIME_TO_LIVE, KEY, CERTIFICATE, CHAIN))
+
+
+async def _go_together(values: Mapping[str, Any], changed: frozenset[str]) -> None:
+    """A key, a certificate or a chain that TLS could not use is refused while the old ones still work."""
+    if changed.isdisjoint((KEY.key, CERTIFICATE.key, CHAIN.key)):
+        return
+
+    def check() -> None:
+        from appliance.kernel import certificates
+
+        key, certificate, chain = values[KEY.key].reveal(), values[CERTIFICATE.key], values[CHAIN.key]
+        place = KEY.key
+        try:
+            if key:
+                certificates.check_key(key)
+            elif certificate:
+                raise ValueError("the key of the certificate is missing")
+            place = CERTIFICATE.key
+            if certificate:
+                certificates.check_certificate(key, certificate)
+            place = CHAIN.key
+            if chain:
+                certificates.describe(chain)
+        except ValueError as error:
+            raise SettingError(place, str(error)) from None
+
+    await in_thread(check)
+
+
+TLS = Group("TLS", "TLS Sessions", (TLS_LOG, TIME_TO_LIVE, KEY, CERTIFICATE, CHAIN), _go_together)
 
 _DAY: Final = 86400
 _WARN_BEFORE: Final = 30 * _DAY
@@ -175,18 +204,23 @@ class Tls:
         await self.refresh(renew=True)
 
     async def _make_server_certificate(self) -> None:
-        now = self._clock.now()
+        now, known = self._clock.now(), self.settings[KEY].reveal()
 
         def make() -> tuple[str, str]:
             from appliance.kernel import certificates
 
-            key = certificates.make_key()
+            key = known or certificates.make_key()
             names = certificates.Attributes([self.host_name])
             return key, certificates.self_signed(key, names, now)
 
         key, certificate = await in_thread(make)
         await self.settings.update({KEY.key: key, CERTIFICATE.key: certificate})
-        self._log.major("a key and a self-signed certificate for %s are made", self.host_name)
+        made = (
+            "a self-signed certificate for %s is made"
+            if known
+            else "a key and a self-signed certificate for %s are made"
+        )
+        self._log.major(made, self.host_name)
 
     async def refresh(self, *, renew: bool = False) -> None:
         """Take over changed certificates; open connections keep theirs. With `renew` also the unchanged ones anew."""
@@ -248,6 +282,8 @@ class Tls:
                 renew = trio.current_time() - renewed >= self.settings[TIME_TO_LIVE]
                 if renew:
                     renewed = trio.current_time()
+                if not (self.settings[KEY] and self.settings[CERTIFICATE]):
+                    await self._make_server_certificate()
                 await self.refresh(renew=renew)
         finally:
             end()

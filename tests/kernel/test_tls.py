@@ -17,7 +17,7 @@ from appliance.kernel.disk import InLoopDisk
 from appliance.kernel.files import SECRET_MODE
 from appliance.kernel.log import MemoryLog
 from appliance.kernel.memory_channel import channel_pair
-from appliance.kernel.settings import Settings
+from appliance.kernel.settings import SettingError, Settings
 from appliance.kernel.settings_files import DictionaryFile
 from appliance.kernel.tls import TLS, Credentials, Tls
 
@@ -246,3 +246,41 @@ def test_keys_from_elsewhere_are_tested() -> None:
         certificates.check_key("garbage")
     with pytest.raises(ValueError):
         certificates.make_key("512")
+
+
+async def test_what_could_not_be_used_is_refused(tmp_path: Path) -> None:
+    service, log = await tls(tmp_path)
+    await service.load()
+    before = service.settings.stored()
+    key = certificates.make_key()
+    own = certificates.self_signed(key, Attributes(["own.example"]), 1_790_000_000)
+    for changes in (
+        {"PrivateKey": "(((("},
+        {"Certificate": "garbage"},
+        {"PrivateKey": key},
+        {"Certificate": own},
+        {"CAChain": "x"},
+        {"PrivateKey": ""},
+    ):
+        with pytest.raises(SettingError):
+            await service.settings.update(changes)
+        assert service.settings.stored() == before
+    await service.settings.update({"PrivateKey": key, "Certificate": own, "CAChain": own})
+    await service.refresh()
+    assert shown((await handshake(service, "10.0.0.2"))[0]) == "own.example"
+    assert "cannot be used" not in log.text()
+
+
+async def test_a_certificate_that_is_cleared_is_made_anew(tmp_path: Path) -> None:
+    service, _ = await tls(tmp_path)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run)
+        first, key = service.settings["Certificate"], service.settings["PrivateKey"].reveal()
+        await service.settings.update({"Certificate": ""})
+        made = trio.Event()
+        service.settings.watch(lambda changed: made.set())
+        with trio.fail_after(5):
+            await made.wait()
+        assert service.settings["Certificate"] != first
+        assert service.settings["PrivateKey"].reveal() == key
+        nursery.cancel_scope.cancel()

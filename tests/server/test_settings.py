@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from appliance.formats.data import Value, parse, render
+from appliance.kernel import certificates
 from appliance.kernel import settings as s
 from appliance.kernel.helper_settings import Restart
 from appliance.kernel.listener import SocketTable
 from appliance.kernel.settings import Group, Setting
 from appliance.objects import declarations as d
-from tests.server.conftest import House, until
+from tests.server.conftest import House, Refusal, until
 
 #: Where any text would not do, or would end the test.
 SPECIAL: dict[str, Value] = {
@@ -75,6 +76,8 @@ async def test_every_setting_is_changed_on_a_running_server(house: House) -> Non
         for setting in settings.group:
             if (name, setting.key) == ("PWD", "Channels"):
                 continue  # they are what the test stands on
+            if setting.panel == "Server Certificate":
+                continue  # they are changed together, see below
             await change(cli, house, settings.group, setting)
             count += 1
         after = await cli(f"GetModule {name}")
@@ -83,6 +86,21 @@ async def test_every_setting_is_changed_on_a_running_server(house: House) -> Non
     log = await house.log()
     assert not house.crashes(log)
     assert "postmaster@box.test changed SMTP: SizeLimit" in log
+
+
+async def test_key_and_certificate_of_the_server_are_changed_together(house: House) -> None:
+    cli = await house.cli()
+    key = certificates.make_key()
+    own = certificates.self_signed(key, certificates.Attributes(["own.test"]), 1_790_000_000)
+    before = await cli("GetModule TLS")
+    for wrong in ({"PrivateKey": key}, {"Certificate": "garbage"}, {"PrivateKey": "garbage"}, {"CAChain": "garbage"}):
+        with pytest.raises(Refusal, match=next(iter(wrong)) + "|Certificate"):
+            await cli(f"UpdateModule TLS {render(dict(wrong))}")
+        assert await cli("GetModule TLS") == before
+    await cli(f"UpdateModule TLS {render({'PrivateKey': key, 'Certificate': own, 'CAChain': own})}")
+    after = await cli("GetModule TLS")
+    assert isinstance(after, dict) and after["Certificate"] == own and after["CAChain"] == own
+    assert "cannot be used" not in await house.log()
 
 
 async def change(cli: Any, house: House, group: Group, setting: Setting[Any]) -> None:
