@@ -118,7 +118,13 @@ def test_append_is_streamed() -> None:
     server.receive(b'a APPEND box (\\Seen) " 1-Feb-2020 10:20:30 +0100" {10}\r\n')
     event = server.next_event()
     assert isinstance(event, Message)
-    assert (event.tag, event.target.name, event.head.size, event.head.waits, event.first) == (b"a", "box", 10, True, True)
+    assert (event.tag, event.target.name, event.head.size, event.head.waits, event.first) == (
+        b"a",
+        "box",
+        10,
+        True,
+        True,
+    )
     assert event.head.flags.system == ("\\Seen",)
     assert event.head.date is not None
     with pytest.raises(RuntimeError):
