@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from appliance.protocols.dotted import DottedReader
+from appliance.protocols.lines import Apop, Auth, LineBuffer, Pass, Response, Stls, TooLong, User
 from appliance.protocols.sasl import SaslMalformed, decode_initial
 
 MAX_LINE = 4096
@@ -35,56 +36,13 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """USER: the name stays with the protocol until PASS."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """PASS, with the name of the USER before it."""
-
-    name: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Apop:
-    """APOP: name and digest of the greeting's challenge and the password."""
-
-    name: str
-    digest: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """AUTH with a method and perhaps the decoded initial response (RFC 5034, 4)."""
-
-    method: str
-    initial: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class AuthList:
     """AUTH without a parameter: which methods are there?"""
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """The line after a challenge: base64, or "*" to give up; `sasl.decode` reads it."""
-
-    line: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Capa:
     """CAPA (RFC 2449, 5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stls:
-    """STLS (RFC 2595, 4). No input is buffered behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,62 +136,38 @@ Event = (
 class PopServer:
     """One connection's protocol state: `receive` what came, take events by `next_event` until it gives None."""
 
-    __slots__ = ("_awaiting", "_body", "_buffer", "_name", "_scanned", "_skipping", "state")
+    __slots__ = ("_awaiting", "_body", "_input", "_name", "state")
 
     def __init__(self) -> None:
         self.state = State.AUTHORIZATION
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._skipping = False
+        self._input = LineBuffer()
         self._awaiting = False
         self._body: DottedReader | None = None
         self._name: str | None = None
 
     def receive(self, data: bytes) -> None:
         """Bytes off the connection. The caller takes all events before it reads more, which bounds the buffer."""
-        self._buffer += data
+        self._input.data += data
 
     @property
     def buffered(self) -> bool:
         """Whether the client has sent more than was taken: input that must not survive a start of TLS."""
-        return bool(self._buffer)
+        return bool(self._input.data)
 
     def next_event(self) -> Event | None:
         """The next command, or None if more input is needed."""
         if self._body is not None:
-            data, last = self._body.take(self._buffer)
+            data, last = self._body.take(self._input.data)
             if last:
                 self._body = None
             return Body(data, last) if data or last else None
-        while True:
-            end = self._buffer.find(b"\n", self._scanned)
-            limit = MAX_RESPONSE_LINE if self._awaiting else MAX_LINE
-            if end < 0:
-                if len(self._buffer) > limit:
-                    self._buffer.clear()
-                    self._scanned = 0
-                    if not self._skipping:
-                        self._skipping = True
-                        return self._too_long()
-                self._scanned = len(self._buffer)
-                return None
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._scanned = 0
-            if self._skipping:
-                self._skipping = False
-                continue
-            if len(line) > limit:
-                return self._too_long()
-            line = line.removesuffix(b"\r")
-            if self._awaiting:
-                self._awaiting = False
-                return Response(line)
-            return self.event(line)
-
-    def _too_long(self) -> Bad:
-        self._awaiting = False
-        return Bad("line is too long")
+        line = self._input.next(MAX_RESPONSE_LINE if self._awaiting else MAX_LINE)
+        if line is None:
+            return None
+        awaiting, self._awaiting = self._awaiting, False
+        if isinstance(line, TooLong):
+            return Bad("line is too long")
+        return Response(line) if awaiting else self.event(line)
 
     def event(self, line: bytes) -> Event:
         """The event of one command line without its end."""
@@ -260,8 +194,7 @@ class PopServer:
 
     def secured(self) -> None:
         """TLS has started: what was said before is forgotten (RFC 2595, 4)."""
-        self._buffer.clear()
-        self._scanned = 0
+        self._input.clear()
         self._name = None
 
     def _user(self, rest: bytes) -> Event:
@@ -296,7 +229,7 @@ class PopServer:
 
     def _stls(self, rest: bytes) -> Event:
         # Commands sent in clear text behind STLS would be carried out as if they had come inside TLS.
-        if self._buffer:
+        if self._input.data:
             return Bad("no input may follow STLS")
         return Stls()
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from appliance.protocols.lines import Apop, Auth, LineBuffer, Pass, Response, Stls, TooLong, User
 from appliance.protocols.sasl import SaslMalformed, decode_initial
 
 MAX_LINE = 8192
@@ -34,53 +35,10 @@ SYNTAX = 515
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """USER: the name stays with the protocol until PASS."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """PASS, with the name of the USER before it."""
-
-    name: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Apop:
-    """APOP: name and digest of the greeting's challenge and the password."""
-
-    name: str
-    digest: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Auth:
-    """AUTH with a method and perhaps the decoded initial response."""
-
-    method: str
-    initial: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The line after a challenge: base64, or "*" to give up; `sasl.decode` reads it."""
-
-    line: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class NewPass:
     """NEWPASS."""
 
     password: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Stls:
-    """STLS; no input is buffered behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,56 +67,34 @@ Event = User | Pass | Apop | Auth | Response | NewPass | Stls | Quit | Line | Ba
 class PwdServer:
     """One connection's protocol state: `receive` what came, take events by `next_event` until it gives None."""
 
-    __slots__ = ("_awaiting", "_buffer", "_logged_in", "_name", "_scanned", "_skipping", "limit")
+    __slots__ = ("_awaiting", "_input", "_logged_in", "_name", "limit")
 
     def __init__(self) -> None:
         #: Most bytes of a line without its end.
         self.limit = MAX_LINE
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._skipping = False
+        self._input = LineBuffer()
         self._awaiting = False
         self._logged_in = False
         self._name: str | None = None
 
     def receive(self, data: bytes) -> None:
         """Bytes off the connection. The caller takes all events before it reads more, which bounds the buffer."""
-        self._buffer += data
+        self._input.data += data
 
     @property
     def buffered(self) -> bool:
         """Whether the client has sent more than was taken: input that must not survive a start of TLS."""
-        return bool(self._buffer)
+        return bool(self._input.data)
 
     def next_event(self) -> Event | None:
         """The next command, or None if more input is needed. An over-long line is one Bad, the rest of it is dropped."""
-        while True:
-            end = self._buffer.find(b"\n", self._scanned)
-            if end < 0:
-                if len(self._buffer) > self.limit + 1:
-                    self._buffer.clear()
-                    self._scanned = 0
-                    if not self._skipping:
-                        self._skipping = True
-                        return self._too_long()
-                self._scanned = len(self._buffer)
-                return None
-            line = bytes(self._buffer[:end]).removesuffix(b"\r")
-            del self._buffer[: end + 1]
-            self._scanned = 0
-            if self._skipping:
-                self._skipping = False
-                continue
-            if len(line) > self.limit:
-                return self._too_long()
-            if self._awaiting:
-                self._awaiting = False
-                return Response(line)
-            return self.event(line)
-
-    def _too_long(self) -> Bad:
-        self._awaiting = False
-        return Bad(SYNTAX, "the line is too long")
+        line = self._input.next(self.limit)
+        if line is None:
+            return None
+        awaiting, self._awaiting = self._awaiting, False
+        if isinstance(line, TooLong):
+            return Bad(SYNTAX, "the line is too long")
+        return Response(line) if awaiting else self.event(line)
 
     def event(self, line: bytes) -> Event:
         """The event of one line without its end."""
@@ -191,7 +127,7 @@ class PwdServer:
             return Apop(name.strip(), digest) if name.strip() else Bad(SYNTAX, "name and digest are needed")
         if command == "STLS":
             # Commands sent in clear text behind STLS would be carried out as if they had come inside TLS.
-            return Bad(SYNTAX, "no input may follow STLS") if self._buffer else Stls()
+            return Bad(SYNTAX, "no input may follow STLS") if self._input.data else Stls()
         words = rest.split()
         if not 1 <= len(words) <= 2:
             return Bad(SYNTAX, "a method is needed")
@@ -211,8 +147,7 @@ class PwdServer:
 
     def secured(self) -> None:
         """TLS has started: what was said before is forgotten."""
-        self._buffer.clear()
-        self._scanned = 0
+        self._input.clear()
         self._name = None
 
 

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.protocols import pop
+from appliance.protocols.lines import Apop, Auth, Pass, Response, Stls, User
 from appliance.protocols.pop import Bad, DotStuffer, PopServer, State, TopCutter
 
 
@@ -25,22 +26,22 @@ def ready() -> PopServer:
 def test_log_in_by_user_and_pass() -> None:
     server = PopServer()
     assert events(server, b"user  jim smith@example.com \r\nPASS  two words \r\n") == [
-        pop.User("jim smith@example.com"),
-        pop.Pass("jim smith@example.com", " two words "),
+        User("jim smith@example.com"),
+        Pass("jim smith@example.com", " two words "),
     ]
     assert events(server, b"PASS again\n") == [Bad("send USER first")]
 
 
 def test_passwords_are_not_printed() -> None:
-    assert "geheim" not in repr(pop.Pass("x", "geheim"))
-    assert "geheim" not in repr(pop.Auth("PLAIN", b"\0x\0geheim"))
-    assert "Z2VoZWlt" not in repr(pop.Response(b"Z2VoZWlt"))
+    assert "geheim" not in repr(Pass("x", "geheim"))
+    assert "geheim" not in repr(Auth("PLAIN", b"\0x\0geheim"))
+    assert "Z2VoZWlt" not in repr(Response(b"Z2VoZWlt"))
 
 
 def test_apop() -> None:
     server = PopServer()
     assert events(server, b"APOP mrose c4c9334bac560ecc979e58001b3e22fb\r\n") == [
-        pop.Apop("mrose", "c4c9334bac560ecc979e58001b3e22fb")
+        Apop("mrose", "c4c9334bac560ecc979e58001b3e22fb")
     ]
     assert isinstance(events(server, b"APOP mrose\r\n")[0], Bad)
 
@@ -48,12 +49,12 @@ def test_apop() -> None:
 def test_auth_with_and_without_initial_response() -> None:
     server = PopServer()
     assert events(server, b"AUTH\r\n") == [pop.AuthList()]
-    assert events(server, b"auth plain dGlt\r\n") == [pop.Auth("PLAIN", b"tim")]
-    assert events(server, b"AUTH PLAIN =\r\n") == [pop.Auth("PLAIN", b"")]
-    assert events(server, b"AUTH CRAM-MD5\r\n") == [pop.Auth("CRAM-MD5")]
+    assert events(server, b"auth plain dGlt\r\n") == [Auth("PLAIN", b"tim")]
+    assert events(server, b"AUTH PLAIN =\r\n") == [Auth("PLAIN", b"")]
+    assert events(server, b"AUTH CRAM-MD5\r\n") == [Auth("CRAM-MD5")]
     assert isinstance(events(server, b"AUTH PLAIN *!\r\n")[0], Bad)
     server.challenge_sent()
-    assert events(server, b"QUIT\r\nNOOP\r\n") == [pop.Response(b"QUIT"), pop.Noop()]
+    assert events(server, b"QUIT\r\nNOOP\r\n") == [Response(b"QUIT"), pop.Noop()]
 
 
 def test_maildrop_commands() -> None:
@@ -106,7 +107,7 @@ def test_quit_before_log_in_updates_nothing() -> None:
 def test_nothing_may_follow_stls() -> None:
     server = PopServer()
     assert events(server, b"STLS\r\nUSER evil\r\n")[0] == Bad("no input may follow STLS")
-    assert events(PopServer(), b"STLS\r\n") == [pop.Stls()]
+    assert events(PopServer(), b"STLS\r\n") == [Stls()]
     server = PopServer()
     events(server, b"USER before\r\nSTLS\r\n")
     server.secured()

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.protocols import pop
+from appliance.protocols.lines import Pass, User
 from appliance.protocols.popclient import Answer, Event, Lines, Piece, PopClient, PopError, numbered, size_of, totals
 from appliance.protocols.sasl import client_mechanism
 
@@ -36,8 +37,8 @@ def test_a_whole_session_against_our_own_server(step: int) -> None:
     stuffer = pop.DotStuffer()
     body = pop.ok("here") + stuffer.feed(text) + stuffer.finish()
     replies = {
-        pop.User: pop.ok(),
-        pop.Pass: pop.ok("welcome"),
+        User: pop.ok(),
+        Pass: pop.ok("welcome"),
         pop.Stat: pop.ok("1 30"),
         pop.List: pop.listing("1 message", [b"1 30"]),
         pop.Uidl: pop.listing("", [b"1 u/1"]),
@@ -59,10 +60,10 @@ def test_a_whole_session_against_our_own_server(step: int) -> None:
         server.receive(out)
         while (command := server.next_event()) is not None:
             asked.append(command)
-            if isinstance(command, pop.Pass):
+            if isinstance(command, Pass):
                 server.logged_in()
             found += events(client, replies[type(command)], step)
-    assert asked[1] == pop.Pass("ann", "a b")
+    assert asked[1] == Pass("ann", "a b")
     answers = [event for event in found if isinstance(event, Answer)]
     assert [answer.command for answer in answers] == ["USER", "PASS", "STAT", "LIST", "UIDL", "RETR", "DELE", "QUIT"]
     assert all(answer.positive for answer in answers) and totals(answers[2]) == 1

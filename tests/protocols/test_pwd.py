@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.protocols import pwd
+from appliance.protocols.lines import Apop, Auth, Pass, Response, Stls, User
 from appliance.protocols.pwd import Bad, Line, PwdServer
 
 
@@ -25,8 +26,8 @@ def ready() -> PwdServer:
 def test_log_in_and_change_of_password() -> None:
     server = PwdServer()
     assert events(server, b"user  postmaster\nPass  old one\r\n") == [
-        pwd.User("postmaster"),
-        pwd.Pass("postmaster", " old one"),
+        User("postmaster"),
+        Pass("postmaster", " old one"),
     ]
     server.logged_in()
     assert events(server, b"newpass a b  c \r\nquit\n") == [pwd.NewPass("a b  c "), pwd.Quit()]
@@ -48,12 +49,12 @@ def test_after_log_in_all_else_is_a_command() -> None:
 def test_apop_and_auth() -> None:
     server = PwdServer()
     assert events(server, b"APOP jim 00112233445566778899aabbccddeeff\n") == [
-        pwd.Apop("jim", "00112233445566778899aabbccddeeff")
+        Apop("jim", "00112233445566778899aabbccddeeff")
     ]
-    assert events(server, b"AUTH plain dGlt\n") == [pwd.Auth("PLAIN", b"tim")]
-    assert events(server, b"AUTH CRAM-MD5\n") == [pwd.Auth("CRAM-MD5")]
+    assert events(server, b"AUTH plain dGlt\n") == [Auth("PLAIN", b"tim")]
+    assert events(server, b"AUTH CRAM-MD5\n") == [Auth("CRAM-MD5")]
     server.challenge_sent()
-    assert events(server, b"abc=\nQUIT\n") == [pwd.Response(b"abc="), pwd.Quit()]
+    assert events(server, b"abc=\nQUIT\n") == [Response(b"abc="), pwd.Quit()]
     for line in (b"AUTH", b"AUTH PLAIN !!!", b"AUTH PLAIN a b", b"APOP jim", b"USER "):
         assert isinstance(events(server, line + b"\n")[0], Bad)
 
@@ -61,7 +62,7 @@ def test_apop_and_auth() -> None:
 def test_nothing_may_follow_stls() -> None:
     assert events(PwdServer(), b"STLS\nUSER evil\n")[0] == Bad(515, "no input may follow STLS")
     server = PwdServer()
-    assert events(server, b"USER before\nSTLS\n")[1] == pwd.Stls()
+    assert events(server, b"USER before\nSTLS\n")[1] == Stls()
     server.secured()
     assert events(server, b"PASS x\n") == [Bad(515, "send USER first")]
 
@@ -88,7 +89,7 @@ def test_replies() -> None:
 
 
 def test_secrets_are_not_printed() -> None:
-    for event in (pwd.Pass("x", "geheim"), pwd.NewPass("geheim"), pwd.Line("SetAccountPassword x To geheim")):
+    for event in (Pass("x", "geheim"), pwd.NewPass("geheim"), pwd.Line("SetAccountPassword x To geheim")):
         assert "geheim" not in repr(event)
 
 

@@ -17,6 +17,7 @@ from appliance.kernel.channel import Channel
 from appliance.kernel.log import Logger
 from appliance.kernel.notices import Subscription
 from appliance.protocols import pop, sasl
+from appliance.protocols.lines import Apop, Auth, Pass, Response, Stls, User
 from appliance.protocols.pop import DotStuffer, PopServer, State, TopCutter
 from appliance.transfer.message import Source
 
@@ -181,23 +182,23 @@ class PopSession:
             match event:
                 case pop.AuthList():
                     self._put(pop.listing("", [method.encode("ascii") for method in self._methods()]))
-                case pop.Stls():
+                case Stls():
                     await self._start_tls()
-                case pop.User():
+                case User():
                     # A client that would send its password next is stopped before it does.
                     if self._clear_allowed():
                         self._put(b"+OK, " + self._around.strings.wire("POPSendPassword") + b"\r\n")
                     else:
                         self._error(self._around.strings.text("POPSecureOnly"), "AUTH")
-                case pop.Pass(name, password):
+                case Pass(name, password):
                     if not self._clear_allowed():
                         self._error(self._around.strings.text("POPSecureOnly"), "AUTH")
                         return
                     await self._granted(await logins.password(name, password, SERVICE, channel))
-                case pop.Apop(name, digest):
+                case Apop(name, digest):
                     proof = sasl.apop_proof(self._stamp.encode("utf-8"), digest)
                     await self._granted(await logins.proven(sasl.Done(name, "", proof), SERVICE, channel))
-                case pop.Auth(method, initial):
+                case Auth(method, initial):
                     await self._authenticate(method, initial)
                 case _:
                     self._error("command is not valid now")
@@ -236,7 +237,7 @@ class PopSession:
             if event is None:
                 self._over = True
                 return
-            if not isinstance(event, pop.Response):
+            if not isinstance(event, Response):
                 raise sasl.SaslMalformed(event.text if isinstance(event, pop.Bad) else "no response")
             try:
                 step = mechanism.step(sasl.decode(event.line))

@@ -13,6 +13,7 @@ from appliance.kernel.log import Logger
 from appliance.kernel.operations import Caller, OperationError, Right
 from appliance.objects import declarations
 from appliance.protocols import pwd, sasl
+from appliance.protocols.lines import Apop, Auth, Pass, Response, Stls, User
 from appliance.protocols.pwd import PwdServer
 
 SERVICE = "PWD"
@@ -108,23 +109,23 @@ class PwdSession:
         logins, channel, strings = self._around.logins, self._channel, self._around.strings
         try:
             match event:
-                case pwd.User():
+                case User():
                     # The same answer for every name; a client that would send its password next is stopped before it does.
                     if self._clear_allowed():
                         await self._reply(pwd.CONTINUE, strings.text("PWDSendPassword"))
                     else:
                         await self._reply(pwd.FAILED, strings.text("PWDSecureOnly"))
-                case pwd.Pass(name, password):
+                case Pass(name, password):
                     if self._clear_allowed():
                         await self._granted(await logins.password(name, password, SERVICE, channel))
                     else:
                         await self._reply(pwd.FAILED, strings.text("PWDSecureOnly"))
-                case pwd.Apop(name, digest):
+                case Apop(name, digest):
                     proof = sasl.apop_proof(self._stamp.encode("utf-8"), digest)
                     await self._granted(await logins.proven(sasl.Done(name, "", proof), SERVICE, channel))
-                case pwd.Auth(method, initial):
+                case Auth(method, initial):
                     await self._authenticate(method, initial)
-                case pwd.Stls():
+                case Stls():
                     await self._start_tls()
                 case _:
                     await self._reply(pwd.FAILED, "command is not valid now")
@@ -160,7 +161,7 @@ class PwdSession:
             if event is None:
                 self._over = True
                 return
-            if not isinstance(event, pwd.Response):
+            if not isinstance(event, Response):
                 raise sasl.SaslMalformed(event.text if isinstance(event, pwd.Bad) else "no response")
             try:
                 step = mechanism.step(sasl.decode(event.line))
