@@ -49,6 +49,8 @@ _VERIFY: Final = 200
 _TOGETHER: Final = 64
 _MANY: Final = 1000
 _MUCH: Final = 4 << 20
+_AT_ONCE: Final = 256
+_BREATH: Final = 0.05
 _SHORTEST: Final = 8
 
 
@@ -94,6 +96,7 @@ class Spool:
         self._held = 0
         self._aging: deque[tuple[float, QueuedMessage]] = deque()
         self._cached: deque[QueuedMessage] = deque()
+        self._freed = 0
         self._next_id = 0
         self._last_id = 0
         self._id_lock = trio.Lock()
@@ -418,6 +421,8 @@ class Spool:
 
     def _pause(self, seen: int) -> float:
         """Seconds until there is something to do by itself; an idle server sleeps."""
+        if self._aging and self._aging[0][0] <= self.clock.now():
+            return _BREATH  # very many came together: new mail is not to wait for their files
         if self.space_low or seen != self.accepted or self._patches:
             return _KEEP_HOUSE
         while self._aging and (self._aging[0][1].filed or self._aging[0][1].finished):
@@ -474,7 +479,7 @@ class Spool:
         """Write N.msg for messages that are old, and let go of their contents."""
         now = self.clock.now()
         old: list[QueuedMessage] = []
-        while self._aging and self._aging[0][0] <= now:
+        while self._aging and self._aging[0][0] <= now and len(old) < _AT_ONCE:
             message = self._aging.popleft()[1]
             if not message.filed and not message.finished:
                 old.append(message)
@@ -484,7 +489,9 @@ class Spool:
             if message.filed:
                 self._release_content(message)
                 compact(message, self.sources, self.common)
-        if before - self._held >= _MUCH:
+        self._freed += before - self._held
+        if self._freed >= _MUCH:
+            self._freed = 0
             await in_thread(give_back)
 
     async def _write_files(self, messages: Sequence[QueuedMessage]) -> None:
