@@ -149,7 +149,7 @@ async def running(
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.feature("ADM-110")
+@pytest.mark.feature("ADM-110", "STD-097")
 async def test_the_kinds_of_records() -> None:
     async with running() as (resolver, _, _):
         assert sorted(await resolver.addresses("Mail.Example.")) == ["192.0.2.1", "192.0.2.2", "2001:db8::1"]
@@ -206,7 +206,7 @@ async def test_lists_in_dns_are_asked_twice_at_most(autojump_clock: trio.testing
         assert len(times) == 2 and times[1] - times[0] == pytest.approx(3, abs=0.1)
 
 
-@pytest.mark.feature("ADM-119")
+@pytest.mark.feature("ADM-119", "STD-097")
 async def test_a_truncated_answer_is_asked_for_over_tcp() -> None:
     async with running() as (resolver, (stub,), _):
 

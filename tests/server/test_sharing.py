@@ -34,7 +34,7 @@ async def arrived(house: House, count: int, name: str = "ann") -> None:
     await line.aclose()
 
 
-@pytest.mark.feature("POP-046", "POP-035", "ACC-056", "ACC-050", "MBOX-170", "MBOX-082")
+@pytest.mark.feature("POP-046", "STD-074", "POP-035", "ACC-056", "ACC-050", "MBOX-170", "MBOX-082")
 async def test_pop_users_reach_mailboxes_of_others(house: House) -> None:
     await house.mail("ann@box.test", "Subject: for ann\r\n\r\ntext")
     await arrived(house, 1)

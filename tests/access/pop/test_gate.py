@@ -149,7 +149,7 @@ async def test_a_large_message(post: Post, tmp_path: Path) -> None:
             assert len(await client.lines("TOP 1 5")) == 7
 
 
-@pytest.mark.feature("POP-026", "POP-041", "POP-042", "POP-043", "POP-045")
+@pytest.mark.feature("POP-026", "POP-041", "POP-042", "POP-043", "POP-045", "STD-073")
 async def test_sharing(post: Post, tmp_path: Path) -> None:
     async with gate(post, tmp_path) as box:
         account = await box.open()

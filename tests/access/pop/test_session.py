@@ -202,7 +202,7 @@ async def test_no_clear_passwords_over_the_open_net(mail: Post) -> None:
         assert (await client.log_in()).startswith("+OK")
 
 
-@pytest.mark.feature("POP-038")
+@pytest.mark.feature("POP-038", "STD-067")
 async def test_capabilities_before_and_after_log_in(mail: Post) -> None:
     async with mail.client() as client:
         await client.line()
@@ -308,7 +308,7 @@ async def test_a_failed_removal_is_told(mail: Post) -> None:
     assert 101 in mail.account.mailboxes["INBOX"].messages
 
 
-@pytest.mark.feature("POP-037")
+@pytest.mark.feature("POP-037", "STD-072")
 async def test_last(mail: Post) -> None:
     async with mail.logged_in() as client:
         assert await client.say("LAST") == "+OK 0"
@@ -488,7 +488,7 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return client, server
 
 
-@pytest.mark.feature("POP-024", "POP-025")
+@pytest.mark.feature("POP-024", "STD-066", "POP-025")
 async def test_stls(mail: Post, contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     async with mail.client("192.0.2.9", certificate=lambda: contexts[1]) as client:
         await client.line()

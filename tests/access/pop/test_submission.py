@@ -129,7 +129,7 @@ def test_recipients_of_odd_headers() -> None:
     assert recipients(b'To: "a b"@c\n\n', "x") == ['"a b"@c']
 
 
-@pytest.mark.feature("POP-052")
+@pytest.mark.feature("POP-052", "STD-071")
 async def test_the_message_is_in_the_queue_when_the_reply_comes(post: Post, tmp_path: Path) -> None:
     disk, clock = InLoopDisk(), TrioClock()
     journal = await Journal.open(disk, str(tmp_path), segment_size=1 << 20)

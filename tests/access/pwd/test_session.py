@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.access.pwd.conftest import Office
 
 
-@pytest.mark.feature("PWD-002", "PWD-003", "PWD-004", "PWD-005", "PWD-019", "CLI-003", "CLI-004")
+@pytest.mark.feature("PWD-002", "PWD-003", "PWD-004", "PWD-005", "PWD-019", "CLI-003", "CLI-004", "STD-114")
 async def test_the_session_of_the_manual(office: Office) -> None:
     async with office.client() as client:
         greeting = await client.line()
@@ -157,7 +157,7 @@ async def test_administrators_may_send_long_lines(office: Office) -> None:
     assert seen == [500_000]
 
 
-@pytest.mark.feature("PWD-022", "PWD-023", "PWD-030")
+@pytest.mark.feature("PWD-022", "PWD-023", "PWD-030", "STD-114")
 async def test_a_new_password_is_valid_at_once(office: Office) -> None:
     office.door.pause = 0  # hashing is done in a thread, where no mocked clock runs
     async with office.logged_in("jim", "secret") as client:
