@@ -188,6 +188,7 @@ def test_cram_md5_sample() -> None:
     assert not result.evidence.holds("tanstaaf")
 
 
+@pytest.mark.feature("STD-012")
 def test_apop_sample() -> None:
     """RFC 1939, 7."""
     proof = sasl.apop_proof(b"<1896.697170952@dbc.mtview.ca.us>", "c4c9334bac560ecc979e58001b3e22fb")
