@@ -35,6 +35,9 @@ async def store(session: ImapSession, command: Command) -> Ok:
     if not may_store(flags, keywords, selected.rights):
         raise Refused("you have no right to change these flags here", b"NOPERM")
     uids = named(selected, arguments.numbers, uid=arguments.uid)
+    if arguments.silent and selected.has_news:
+        # What others changed is told first: afterwards it could not be told from the change that must not be (RFC 3501, 6.4.6).
+        await session.tell(expunge=False, uid=arguments.uid)
     known = 0
     since = arguments.unchanged_since
     if since >= 0:

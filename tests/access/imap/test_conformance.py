@@ -193,3 +193,14 @@ async def test_messages_put_together_and_whole_ones_in_one_command(office: Offic
             assert (await client.last(f"APPEND INBOX {command}")).startswith(b"NO [BADURL"), command
             await client.ok("NOOP")
         assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 9)"]
+
+
+@pytest.mark.feature("IMAP-078")
+async def test_a_silent_store_hides_only_its_own_change(office: Office) -> None:
+    async with office.logged_in() as client, office.logged_in() as other:
+        await filled(client, 1)
+        for session in (client, other):
+            await session.ok("SELECT INBOX")
+        await other.ok("STORE 1 +FLAGS.SILENT (\\Flagged)")
+        assert await client.ok("STORE 1 +FLAGS.SILENT (\\Seen)") == [b"* 1 FETCH (FLAGS (\\Flagged \\Recent))"]
+        assert await client.ok("NOOP") == []

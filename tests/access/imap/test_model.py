@@ -131,7 +131,7 @@ class Session:
         truth = self.world[self.box].letters
         assert self.seq == list(truth), (self.number, self.box)
         for uid, letter in truth.items():
-            assert self.flags[uid] == letter.flags, (self.number, self.box, uid)
+            assert self.flags[uid] == letter.flags, (self.number, self.box, uid, self.flags[uid], letter.flags)
 
     # -- what it does -------------------------------------------------------------------------------------------------
 
