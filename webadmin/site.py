@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from appliance.formats.data import Value
@@ -202,6 +202,8 @@ class Site:
                     page.form = await _read_form(request)
                 except ValueError as error:
                     return page.show("error.html", status=413, title="Refused", error=str(error))
+                except ClientDisconnect:  # a browser that was stopped while it sent: nobody hears the answer
+                    return Response(status_code=400)
             try:
                 await self.prepare(page)
                 return await handler(page)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
 import trio
 
-from tests.server.conftest import House
+from tests.server.conftest import POSTMASTER, House
 
 
 async def test_every_page_that_is_linked_can_be_opened(house: House) -> None:
@@ -35,3 +36,18 @@ async def test_every_page_that_is_linked_can_be_opened(house: House) -> None:
     assert any(path.startswith("/Monitors/Queue/") for path in seen)
     log = await house.log()
     assert not house.crashes(log) and "Traceback" not in log
+
+
+async def test_a_browser_that_is_stopped_while_it_sends_is_no_crash(house: House) -> None:
+    line = await house.connect("HTTPA", greeting=False)
+    words = base64.b64encode(f"postmaster:{POSTMASTER}".encode()).decode()
+    await line.send(
+        f"POST /Settings/Router HTTP/1.1\r\nHost: box.test\r\nAuthorization: Basic {words}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 5000\r\n\r\nTable=".encode()
+    )
+    await trio.sleep(0.2)
+    await line.aclose()
+    await trio.sleep(0.2)
+    log = await house.log()
+    assert not house.crashes(log) and "Traceback" not in log
+    assert (await house.page("/Settings/Router")).status == 200
