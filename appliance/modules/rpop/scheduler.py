@@ -30,7 +30,7 @@ from appliance.modules.rpop.mailbox import Broken, Denied
 from appliance.modules.rpop.memory import Mark, Memory
 from appliance.modules.rpop.polling import Poll, Poller
 from appliance.modules.rpop.records import RecordError, Remote, checked, read_all
-from appliance.modules.rpop.settings import CHANNELS, DELAY_ACCOUNTS, DELAY_HOSTS, TAG, UNIFIED
+from appliance.modules.rpop.settings import ALLOW_SELF, CHANNELS, DELAY_ACCOUNTS, DELAY_HOSTS, TAG, UNIFIED, USE_APOP
 from appliance.objects.domain import Account
 from appliance.objects.domains import Domains
 from appliance.objects.lifecycle import Change
@@ -231,6 +231,18 @@ class Scheduler:
                 self._replace(known, remote)
         self._wake()
 
+    def _follow(self, changed: frozenset[str]) -> None:
+        if changed.intersection((ALLOW_SELF.key, USE_APOP.key)):
+            # What was refused may be allowed now: failures hold nothing back.
+            self._failed_hosts.clear()
+            for entry in self.entries.values():
+                if entry.failed is not None:
+                    entry.failed, entry.host_failed, entry.begun = None, False, -math.inf
+        if UNIFIED.key in changed:
+            self.refresh()
+        else:
+            self._wake()
+
     def _replace(self, entry: Entry, remote: Remote) -> None:
         before, entry.remote = entry.remote, remote
         if (before.password, before.tls, before.verify, before.apop) != (
@@ -289,7 +301,7 @@ class Scheduler:
 
     async def run(self, *, task_status: TaskStatus = trio.TASK_STATUS_IGNORED) -> None:
         """Poll what is due, as long as this runs."""
-        ends = self.settings.watch(lambda changed: self.refresh() if UNIFIED.key in changed else self._wake())
+        ends = self.settings.watch(self._follow)
         try:
             if not self._merged:
                 await self._merge()
