@@ -75,14 +75,16 @@ class Domains:
         for entry in sorted(await self.disk.listdir(domains)) if await self.disk.exists(domains) else []:
             if not entry.startswith(".") and entry.lower() != name:
                 await self._read(entry.lower(), os.path.join(domains, entry), main=False)
-        if self.main.account("postmaster") is not None:
-            return False
-        await self.create_account(
-            self.main, "postmaster", settings={"Password": secrets.token_urlsafe(9)}, encode=False
-        )
-        self.main.access["postmaster"] = [Right.MASTER.value]
-        await self.main.save_access()
-        return True
+        made = self.main.account("postmaster") is None
+        if made:
+            await self.create_account(
+                self.main, "postmaster", settings={"Password": secrets.token_urlsafe(9)}, encode=False
+            )
+        # Also where the file of the rights was damaged or edited: otherwise nobody could ever give rights again.
+        if made or not any(Right.MASTER in held for held in self.main.access.values()):
+            self.main.access["postmaster"] = [Right.MASTER.value]
+            await self.main.save_access()
+        return made
 
     def _new(self, name: str, directory: str, *, main: bool) -> Domain:
         return Domain(

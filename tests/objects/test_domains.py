@@ -445,3 +445,13 @@ async def test_somebody_is_always_left_who_can_do_everything(domains: Domains, o
     await operations.perform(root, "SetAccountRights", {"accountName": "chief", "newRights": ["Master"]})
     await operations.perform(root, "SetAccountRights", taken)
     assert domains.main.access == {"chief": ["Master"], "postmaster": ["Monitor"]}
+
+
+async def test_a_start_without_anybody_who_can_do_everything_gives_it_to_the_postmaster(tmp_path: Path) -> None:
+    first = await start(tmp_path)
+    await first.create_account(first.main, "chief")
+    (tmp_path / "Accounts/Settings/Access.settings").write_text("{ chief = (Monitor); }")
+    again = await start(tmp_path)
+    assert again.main.access == {"chief": ["Monitor"], "postmaster": ["Master"]}
+    (tmp_path / "Accounts/Settings/Access.settings").write_text("{ chief = (Master); }")
+    assert (await start(tmp_path)).main.access == {"chief": ["Master"]}
