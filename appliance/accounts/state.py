@@ -375,7 +375,8 @@ class State:
             for box in self.boxes.values():
                 info = box.info
                 info.file_size, info.file_time = now.get(box.name, (-1, 0.0))
-                if not isinstance(box.store, MdirStore) and info.file_size != box.size:
+                # A mailbox that could not be read must not pass for one that is known: mail would be put behind what is broken.
+                if not box.stamped or (not isinstance(box.store, MdirStore) and info.file_size != box.size):
                     info.file_size = -1
                 info.uid_mark, info.modseq_mark = box.uidnext, box.modseq + 1
             self.info_behind = True

@@ -84,6 +84,8 @@ def load(
     size, modified = stamp_of(files, store)
     if known is not None and known.size == size and known.modified == modified:
         return Loaded(table, [], known.dead, size, modified, 0, True, modseq=known.modseq)
+    if store.end_line(files):
+        size, modified = stamp_of(files, store)
     if known is not None and known.size <= size and (grown := _grown(files, store, table, known)) is not None:
         return grown
     return _build(files, store, Table(), store.scan(files), modified)._replace(anew=True)

@@ -203,6 +203,18 @@ class MboxStore:
         finally:
             files.close(handle)
 
+    def end_line(self, files: Files) -> bool:
+        """End the last line, which a file that comes from elsewhere may leave open. Whether that was needed."""
+        handle = files.open(self.path, write=True)
+        try:
+            size = files.size(handle)
+            if not size or files.pread(handle, 1, size - 1) == b"\n":
+                return False
+            files.pwritev(handle, (b"\n",), size)
+            return True
+        finally:
+            files.close(handle)
+
     def checked(self, files: Files, messages: Iterable[tuple[int, int]]) -> list[tuple[int, int]] | None:
         """Flags and keywords of (uid, place) as the file has them now; None if one of them is not there."""
         handle = files.open(self.path)

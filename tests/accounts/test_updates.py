@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from appliance.accounts.client import AccountError, Flag
+from appliance.accounts.client import AccountError, Fetch, Flag, unpack
 from appliance.accounts.delivery import Store
 from appliance.kernel.disk import InLoopDisk, WorkerDisk
 from appliance.kernel.files import Files
@@ -125,7 +125,8 @@ async def test_one_damaged_mailbox_does_not_cost_the_others(start: Start) -> Non
         for name in ("INBOX", "Sent"):
             await life.deliver(alice, MESSAGE, Store(name))
         place = life.place()
-    (place / "Sent.mbox").write_bytes((place / "Sent.mbox").read_bytes()[:-3])
+    damaged = b"no mailbox\n" + (place / "Sent.mbox").read_bytes()
+    (place / "Sent.mbox").write_bytes(damaged)
     async with start() as life:
         session = await life.session()
         assert len((await session.open("INBOX")).uids) == 4
@@ -135,3 +136,29 @@ async def test_one_damaged_mailbox_does_not_cost_the_others(start: Start) -> Non
         with pytest.raises(AccountError):
             await life.deliver(await life.account(), MESSAGE, Store("Sent"))
         await life.deliver(await life.account(), MESSAGE)
+    # Nor is it taken for sound later: nothing is put behind what cannot be read.
+    async with start() as life:
+        with pytest.raises(AccountError):
+            await life.deliver(await life.account(), MESSAGE, Store("Sent"))
+        await life.deliver(await life.account(), MESSAGE)
+    assert (place / "Sent.mbox").read_bytes() == damaged
+
+
+async def test_a_last_line_without_an_end_swallows_no_mail(start: Start) -> None:
+    """A file that an administrator has copied or edited."""
+    async with start() as life:
+        await life.account(DefaultMailboxType="Text Mailbox")
+        await (await life.session()).create("Sent")
+        place = life.place()
+    for name in ("account.info", "account.index"):
+        (place / name).unlink()
+    for name in ("INBOX", "Sent"):
+        (place / f"{name}.mbox").write_bytes(b"From root Fri Jul  8 12:08:34 2011\nSubject: old\n\nno end")
+    async with start() as life:
+        await life.deliver(await life.account(), MESSAGE)
+        session = await life.session()
+        for name, first in (("INBOX", 2), ("Sent", 1)):
+            opened = await session.open(name)
+            rows = await session.fetch(opened.view, unpack(opened.uids), Fetch.NOTHING, "")
+            assert len(rows) == first
+            assert (rows[0].content or b"").startswith(b"Subject: old\r\n\r\nno end")
