@@ -69,8 +69,11 @@ def _without_port(host: str) -> str:
 
 
 def suffixed_host(domain: str) -> str:
-    """The queue of `host.smtp`, `host.port.smtp`, `1.2.3.4.smtp`, `1.2.3.4.port.smtp`. ValueError if there is no host."""
+    """The queue of `host.smtp`, `host.port.smtp`, `1.2.3.4.smtp`, `1.2.3.4.port.smtp`, `[1.2.3.4]` with or without a port.
+    ValueError if there is no host."""
     name = domain[: -len(SUFFIX)]
+    if name.startswith("["):
+        return parse_queue(name).name
     if _NUMBERS.fullmatch(name):
         return f"[{name}]"
     head, dot, last = name.rpartition(".")
@@ -104,7 +107,7 @@ class SmtpRouting:
         name = address.local.lower().removesuffix(WAKEUP_NAME)
         if not domain and name != address.local.lower() and "." in name and _HOST.fullmatch(name):
             return self._accept(address, WAKEUP_QUEUE + name, address.local)
-        if domain.startswith("["):
+        if domain.startswith("[") and not domain.lower().endswith(SUFFIX):
             try:
                 parse_queue(domain)
             except ValueError:

@@ -44,6 +44,8 @@ async def go(text: str, purpose: Purpose = Purpose.MAIL, **values: str) -> str:
         ("u@mail.x.test.26.smtp", "first SMTP mail.x.test:26 u@mail.x.test"),
         ("u@127.0.0.1.26.smtp", "first SMTP [127.0.0.1:26] u@[127.0.0.1]"),
         ("u@127.0.0.1.smtp", "first SMTP [127.0.0.1] u@[127.0.0.1]"),
+        ("u@[127.0.0.1].smtp", "first SMTP [127.0.0.1] u@[127.0.0.1]"),
+        ("u%client1.com@[127.0.0.1:26].smtp", "first SMTP [127.0.0.1:26] u@client1.com"),
         ("u@.smtp", "refused 5.1.2"),
         ("u@X.test", "final SMTP x.test u@x.test"),
         ("u%client1.com@host.com", "final SMTP host.com u%client1.com@host.com"),
