@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from appliance.web import front
+from tests.interop.pillarbox import PASSWORD
 from tests.server.conftest import House
 
 SERVICES = ("SMTP", "submission", "POP", "IMAP", "PWD", "HTTPA")
@@ -194,3 +195,18 @@ async def test_a_browser_that_drips_is_ended_by_the_time_limit(
             await line.rest()
         nursery.cancel_scope.cancel()
     assert not house.crashes(await house.log())
+
+
+async def test_a_flood_of_wrong_commands_ends_the_session(house: House) -> None:
+    """Of somebody who has not logged in; users may err as often as they like."""
+    for service in ("POP", "PWD"):
+        line = await house.connect(service)
+        await line.send(b"NONSENSE\r\n" * 200)
+        answers = (await line.rest()).splitlines()
+        assert 10 < len(answers) < 100 and b"too many wrong commands" in answers[-1], service
+    line = await house.connect("POP")
+    await line.ask("USER ann")
+    assert (await line.ask(f"PASS {PASSWORD}")).startswith("+OK")
+    for _ in range(100):
+        assert (await line.ask("NONSENSE")).startswith("-ERR")
+    assert (await line.ask("NOOP")).startswith("+OK")

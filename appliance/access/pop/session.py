@@ -24,6 +24,8 @@ from appliance.transfer.message import Source
 SERVICE = "POP"
 #: A guesser starts a new connection after so many, and meets the listener's limits there.
 MAX_FAILURES = 5
+MAX_WRONG = 50
+"""Wrong commands of somebody who has not logged in, until he is disconnected."""
 _FLUSH = 64 * 1024
 #: Seconds to give the views back inside the process at the end; no wait for the network is among it.
 _GIVE_BACK = 5
@@ -50,6 +52,7 @@ class PopSession:
         "_over",
         "_server",
         "_stamp",
+        "_wrong",
     )
 
     def __init__(self, around: Surroundings, channel: Channel, log: Logger) -> None:
@@ -65,6 +68,7 @@ class PopSession:
         self._news: Subscription | None = None
         self._messages = around.statistics.counter("pop.messages")
         self._failures = 0
+        self._wrong = 0
         self._over = False
 
     async def run(self) -> None:
@@ -132,7 +136,9 @@ class PopSession:
                 case pop.Retr(number) if self._drop is not None:  # first, because there are many
                     await self._retrieve(self._drop, number, None)
                 case pop.Bad(text):
-                    self._error(text)
+                    self._wrong += self._drop is None
+                    self._over = self._over or self._wrong > MAX_WRONG
+                    self._error(self._around.strings.text("POPTooManyErrors") if self._over else text)
                 case pop.Noop():
                     self._put(pop.ok())
                 case pop.Capa():

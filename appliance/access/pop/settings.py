@@ -38,5 +38,6 @@ TEXTS = {
     "POPNoDelete": "you have no right to delete messages here",
     "POPNotRemoved": "some messages could not be removed: ^0",
     "POPBusy": "too many connections, try later",
+    "POPTooManyErrors": "too many wrong commands",
     "POPClosing": "the session is closed: ^0",
 }

@@ -19,6 +19,8 @@ from appliance.protocols.pwd import PwdServer
 SERVICE = "PWD"
 #: A guesser starts a new connection after so many, and meets the listener's limits there.
 MAX_FAILURES = 5
+MAX_WRONG = 50
+"""Wrong commands of somebody who has not logged in, until he is disconnected."""
 #: Seconds to close the account inside the process at the end; no wait for the network is among it.
 _GIVE_BACK = 5
 
@@ -26,7 +28,18 @@ _GIVE_BACK = 5
 class PwdSession:
     """Each command is answered before the next one is read off the buffer."""
 
-    __slots__ = ("_around", "_channel", "_failures", "_inline", "_log", "_login", "_over", "_server", "_stamp")
+    __slots__ = (
+        "_around",
+        "_channel",
+        "_failures",
+        "_inline",
+        "_log",
+        "_login",
+        "_over",
+        "_server",
+        "_stamp",
+        "_wrong",
+    )
 
     def __init__(self, around: Surroundings, channel: Channel, log: Logger) -> None:
         self._around = around
@@ -36,6 +49,7 @@ class PwdSession:
         self._stamp = f"<{around.unique()}@{around.host()}>"
         self._login: Login | None = None
         self._failures = 0
+        self._wrong = 0
         self._inline = False
         self._over = False
 
@@ -91,7 +105,9 @@ class PwdSession:
     async def _handle(self, event: pwd.Event) -> None:
         match event:
             case pwd.Bad(code, text):
-                await self._reply(code, text)
+                self._wrong += self._login is None
+                self._over = self._wrong > MAX_WRONG
+                await self._reply(code, self._around.strings.text("PWDTooManyErrors") if self._over else text)
             case pwd.Quit():
                 self._over = True
                 await self._reply(pwd.SUCCESS, self._around.strings.text("PWDBye"))

@@ -29,5 +29,6 @@ TEXTS = {
     "PWDSecureOnly": "start TLS before you log in with a clear text password",
     "PWDChanged": "password changed",
     "PWDBusy": "too many connections, try later",
+    "PWDTooManyErrors": "too many wrong commands",
     "PWDClosing": "the session is closed: ^0",
 }
