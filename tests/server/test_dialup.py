@@ -237,7 +237,7 @@ async def test_etrn_releases_what_is_held(site: tuple[House, House], argument: s
     await holds(office, "ann", 1)
 
 
-@pytest.mark.feature("DIAL-040")
+@pytest.mark.feature("DIAL-040", "ROUTE-086")
 async def test_etrn_from_clients_only(site: tuple[House, House], stranger: str) -> None:
     office, provider = site
     await hold_for(provider, office)
@@ -252,7 +252,7 @@ async def test_etrn_from_clients_only(site: tuple[House, House], stranger: str) 
     await holds(office, "ann", 1)
 
 
-@pytest.mark.feature("DIAL-042")
+@pytest.mark.feature("DIAL-042", "ROUTE-085")
 async def test_a_message_wakes_the_queue(site: tuple[House, House]) -> None:
     office, provider = site
     await hold_for(provider, office)

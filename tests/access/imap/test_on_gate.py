@@ -455,7 +455,7 @@ async def test_names_of_log_ins(office: Office) -> None:
             assert await client.ok("STATUS INBOX (MESSAGES)") == [b"* STATUS INBOX (MESSAGES 1)"], name
 
 
-@pytest.mark.feature("IMAP-016", "IMAP-113", "ACC-026", "STD-055", "STD-056")
+@pytest.mark.feature("IMAP-016", "IMAP-113", "ACC-026", "STD-055", "STD-056", "ROUTE-131")
 async def test_a_name_that_lives_elsewhere(office: Office) -> None:
     await office.table.update({"Table": "<j.smith> = John@othercompany.com\n"})
     async with office.client() as client:
