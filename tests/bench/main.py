@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.bench import clients, contenders, filters, measures, queue, rules  # noqa: E402 - found from the root
+from tests.bench import clients, contenders, filters, measures, rules, waiting  # noqa: E402 - found from the root
 from tests.bench.contenders import Contender, OurRelay, Ours, PeerRelay, Peers, Relay, Runs  # noqa: E402
 from tests.bench.measures import FULL, QUICK, Figures, Scale, Taken  # noqa: E402
 from tests.interop import dovecot, pillarbox  # noqa: E402
@@ -157,9 +157,9 @@ class Bench:
 
     def queue(self) -> None:
         """A long queue, and a message to very many; there is nobody to compare with."""
-        waiting, people = self.scale.waiting
+        length, people = self.scale.waiting
         with self.running(Ours(self.place("queue"))) as (one,):
-            for figures, says in (queue.measure(one, waiting, self.scale.messages), queue.many(one, people)):
+            for figures, says in (waiting.measure(one, length, self.scale.messages), waiting.many(one, people)):
                 self.figures.values.update(figures.values)
                 for text in says:
                     say(text)
