@@ -6,6 +6,7 @@ import email
 import email.policy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,10 @@ def test_the_table_has_medians_and_the_ratio() -> None:
         figures.add("log-ins", "/s", "Postfix+Dovecot", theirs)
     row = next(line for line in main.table(figures).splitlines() if line.startswith("log-ins"))
     assert row.split() == ["log-ins,", "/s", "100.0", "50.0", "2.00"]
+
+
+def test_it_starts_as_the_tool_starts_it() -> None:
+    """By its path: then its folder comes first where Python looks for modules, and no file there may hide one of Python's."""
+    done = subprocess.run([sys.executable, main.__file__, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Postfix" in done.stdout
