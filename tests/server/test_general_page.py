@@ -47,7 +47,9 @@ async def test_addresses_of_no_domain_are_marked(house: House) -> None:
 async def test_refresh_reads_the_system_anew(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     for act in ("page", "cli"):
         address = {"page": "192.0.2.99", "cli": "192.0.2.100"}[act]
-        monkeypatch.setattr("appliance.server_operations.local_addresses", lambda address=address: ["127.0.0.1", address])
+        monkeypatch.setattr(
+            "appliance.server_operations.local_addresses", lambda address=address: ["127.0.0.1", address]
+        )
         assert address not in field((await house.page("/Settings/General")).body, "Local IP addresses")
         if act == "page":
             answer = await house.page("/Settings/General", {"do-refresh": "1"})

@@ -44,6 +44,7 @@ async def test_how_many_items_lists_show(house: House) -> None:
     for number in range(8):
         await cli(f"CreateAccount user{number}")
         assert (await house.mail(f"x{number}@far{number}.test")).startswith("250")
+
     def rows(body: str) -> int:
         return body.count("<tr><td>")
 
