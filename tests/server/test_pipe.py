@@ -50,9 +50,10 @@ def make_program(folder: Path, name: str, script: str) -> None:
 
 
 def drop(house: House, text: str, name: str = "a.sub") -> Path:
+    """Put a file into the Submitted folder as it has to be done: whole, under its name, in one step."""
     path = house.base / "Submitted" / name
-    path.write_bytes(text.encode())
-    return path
+    path.with_suffix(".tmp").write_bytes(text.encode())
+    return path.with_suffix(".tmp").rename(path)
 
 
 async def submit(house: House, text: str) -> None:
