@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from appliance.formats.data import Value
@@ -199,5 +198,3 @@ RECORD: Final = Group(
 )
 UNIFIED_RECORD: Final = Group("RPOPUnified", "Unified account", (*RECORD, SPECIAL, NAME_DOMAIN))
 OPTIONAL: Final = (PROTOCOL, MAILBOX, VERIFY, SPECIAL, NAME_DOMAIN)
-
-Typed = Mapping[str, Any]

@@ -91,18 +91,9 @@ def bye(words: str, code: bytes | None = None) -> bytes:
     return _condition(b"*", b"BYE", words, code)
 
 
-def preauth(words: str, code: bytes | None = None) -> bytes:
-    return _condition(b"*", b"PREAUTH", words, code)
-
-
 def alert(words: str) -> bytes:
     """Text that the client must show to its user (RFC 3501, 7.1)."""
     return _condition(b"*", b"OK", words, b"ALERT")
-
-
-def go_on(words: str = "") -> bytes:
-    """`continue-req` with words for a person, or nothing."""
-    return b"+ %b\r\n" % (text(words) if words else b"")
 
 
 def capability(names: Iterable[str]) -> bytes:
